@@ -88,6 +88,7 @@ class _Code:
 
     def __init__(self, layout: Layout) -> None:
         self.text, self.owners = ["def run(given):"], [-1, -1]  # line 0 does not exist, line 1 is the head
+        self.count = len(layout.jobs)
         self.locals = [f"v{slot}" for slot in range(len(layout.slots))]
         self.filled, self.emptied = dict.fromkeys(range(len(layout.given)), 0), dict[int, int]()  # slots, by line
         if layout.given:
@@ -115,7 +116,7 @@ class _Code:
             for port, slot in job.gives:
                 self.write(f"{self.locals[slot]} = pick(r, {port!r})", index)
             self.write("r = None", index)
-        if drops:
+        if drops and index + 1 < self.count:  # what the last job leaves is freed with the call
             self.write(" = ".join(self.locals[slot] for slot in drops) + " = None", index)
 
     def lives(self) -> tuple[tuple[str, int, int], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,12 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Inlet:
-    """An input of a graph with what reads it."""
+    """An input of a graph with what reads it, its name, and the types of Python whose single values are records as they are."""
 
     item: GraphInput
     read: ReadInput
+    name: str
+    plain: frozenset[type]
 
 
 def inlet_of(item: GraphInput, types: Types) -> Inlet:
@@ -45,14 +47,17 @@ def inlet_of(item: GraphInput, types: Types) -> Inlet:
 
     types  the record types that there are
     """
-    return Inlet(item, values.input_reader(item.name, item.port, types=types, find=located))
+    plain = frozenset() if len(item.port.types) > 1 else values.plain_of(item.port.type, types)
+    return Inlet(item, values.input_reader(item.name, item.port, types=types, find=located), item.name, plain)
 
 
-def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[Inlet]) -> Intake:
+def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Collection[Inlet]) -> Intake:
     """Read the inputs that a run needs; others that the graph knows are left alone.
 
     Raises InputError for unknown and missing names, values that do not fit, and batches of different sizes.
     """
+    if len(inputs) == len(needed) and (plain := _as_they_are(inputs, needed)) is not None:
+        return Intake(plain, 1, True)
     for name in inputs:
         if name not in known:
             refuse_unknown(inputs, known)
@@ -60,15 +65,27 @@ def take_in(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], neede
     found: dict[str, Any] = {}
     said: tuple[str, ...] = ()
     for inlet in needed:
-        name = inlet.item.name
+        name = inlet.name
         given[name] = one = inlet.read(inputs[name]) if name in inputs else default(inlet)
         if one is not None and one.single:
             found[name] = one.value
-            said += one.said
+            if one.said:
+                said += one.said
     return Intake(found, 1, True, said) if len(found) == len(given) else level(given, known)
 
 
-def take_in_cached(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Iterable[Inlet]) -> Intake:
+def _as_they_are(inputs: Mapping[str, Any], needed: Iterable[Inlet]) -> dict[str, Any] | None:
+    """The values of as many inputs where all are needed, and each is a record that is not read: most are, in graphs that cost little."""
+    found = {}
+    for inlet in needed:
+        name = inlet.name
+        if name not in inputs or type(inputs[name]) not in inlet.plain:
+            return None
+        found[name] = [inputs[name]]
+    return found
+
+
+def take_in_cached(inputs: Mapping[str, Any], *, known: Mapping[str, GraphInput], needed: Collection[Inlet]) -> Intake:
     """Read the inputs as `take_in` does, in a run that downloads nothing."""
     with only_cached("this run is offline"):
         return take_in(inputs, known=known, needed=needed)

@@ -37,7 +37,7 @@ def hearing(manager: pluggy.PluginManager) -> Sink | None:
     def warn(text: str) -> None:
         run = SERVING.get()
         if run is not None and text not in run.said:
-            run.said.append(text)  # not as an event: it would be handed to the same plugin
+            run.note(text)  # not as an event: it would be handed to the same plugin
 
     return lambda event: call_watchers(manager, "on_event", warn=warn, event=event)
 

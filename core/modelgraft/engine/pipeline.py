@@ -26,7 +26,7 @@ from modelgraft.engine.memory import Memory, memory_of
 from modelgraft.engine.observers import has_watchers, hearing
 from modelgraft.engine.opening import USUAL_OPENING, Opening
 from modelgraft.engine.prepared import Prepared, prepare
-from modelgraft.engine.result import Result, Timeline
+from modelgraft.engine.result import Result
 from modelgraft.engine.run import SERVING, Run
 from modelgraft.engine.scheduler import Crew
 from modelgraft.engine.streaming import Stream
@@ -47,6 +47,7 @@ __all__ = ["ABSENT", "Pipeline", "Result"]
 CLOSE_S = 5.0  # how long closing waits for a run that is stuck in foreign code
 LOOK_S = 0.005  # how often it looks
 NONE: frozenset[str] = frozenset()
+USUAL = (NONE, False)  # nothing comes from the cache, and nobody watches
 
 Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
 
@@ -60,7 +61,7 @@ class Pipeline:
 
     def __init__(self, plan: Plan, *, replan: Replan | None = None, opening: Opening = USUAL_OPENING, cache: Cache | None = None) -> None:
         self.plan = plan
-        self.opening, self._replan = opening, replan
+        self.opening, self._replan, self._seed = opening, replan, opening.seed
         self._cache = cache or Cache()
         has_new = any(node.source is None and node.component.module is not None for node in plan.graph.nodes.values())
         self._salt = f"weights drawn one by one from seed {opening.seed}" if opening.init == "random" or has_new else ""
@@ -104,6 +105,8 @@ class Pipeline:
         """
         if unnamed:
             refuse_unnamed("run", unnamed, self.plan.graph.inputs)
+        if seed is None and limit_s is None and not self._is_told:  # the commonest
+            return self._run(Run(self._seed, self._worded, self._hearers), outputs, inputs)
         return self._run(self._new_run(seed, limit_s=limit_s), outputs, inputs)
 
     def stream(
@@ -255,11 +258,8 @@ class Pipeline:
             refuse_seed(seed)
         if limit_s is not None:
             refuse_limit(limit_s)
-        found = self.opening.seed if seed is None else seed
-        if sink is None and limit_s is None and not self._is_told:
-            return Run(found, worded=self._worded, hearers=self._hearers)
         return Run(
-            found,
+            self._seed if seed is None else seed,
             sink=sink,
             hooks=self._hooks,
             limit_s=limit_s,
@@ -276,23 +276,26 @@ class Pipeline:
             prepared = self._prepared(outputs)
             if run.is_heard:
                 run.emit(RunStarted, graph=self.plan.graph.name, seed=run.seed, outputs=tuple(prepared.plan.wanted))
-            if not prepared.engines and self.opening.cache_dir is None:  # a cache in a folder may spare what would begin
-                with self._making:
-                    self._loader.begin(prepared.plan.steps)
-            intake = inputs if isinstance(inputs, Intake) else self._read(prepared, inputs)
+            if not prepared.engines:
+                self._begin(prepared)
+            intake = inputs if isinstance(inputs, Intake) else self._take_in(inputs, known=self._known, needed=prepared.inlets)
             run.count, run.is_single = intake.count, intake.single
             for text in intake.said:
                 run.emit(Warned, text=text)
             hits = self._look_up(prepared, intake, run) if prepared.keyed else {}
-            engine = self._engine(prepared, frozenset(hits) if hits else NONE, run)
+            usual = None if hits or run.is_heard or self._is_watched else prepared.engines.get(USUAL)
+            engine = usual or self._engine(prepared, frozenset(hits) if hits else NONE, run)
             without = self._spared(prepared, engine, hits, run) if hits else NONE
-            if hits:
-                given = [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]
-            else:
-                given = [intake.values[name] for name in engine.inputs]
+            given = _given(engine, intake, hits) if hits else [*map(intake.values.__getitem__, engine.inputs)]
             intake.values.clear()  # so that an input is freed at its last use
-            found, timeline = self._run_engine(engine, given, run)
-            result = self._result(prepared, found, timeline, without, run)
+            try:
+                found, timeline = engine.run(given, self._crew, run)
+            except (GraphError, PluginError, NodeError, InputError) as error:
+                self._note(error, engine, run)
+                raise
+            result = Result(taken(prepared.outlets, found, run), without, (), timeline)
+            if run.said or self._is_told or self._loader.has_warnings:
+                self._complete(result, prepared, run)
             if run.is_heard:
                 run.emit(RunResult, result=result)
             if self._loader.has_warnings:  # what was left for later was said
@@ -307,22 +310,22 @@ class Pipeline:
             self._runs.discard(run)
             SERVING.reset(before)
 
-    def _read(self, prepared: Prepared, inputs: Mapping[str, Any]) -> Intake:
-        return self._take_in(inputs, known=self._known, needed=prepared.inlets)
+    def _begin(self, prepared: Prepared) -> None:
+        """Begin what nodes can begin before they are loaded, but where a cache in a folder may spare them."""
+        if self.opening.cache_dir is None:
+            with self._making:
+                self._loader.begin(prepared.plan.steps)
 
-    def _run_engine(self, engine: Engine, given: list[Any], run: Run) -> tuple[tuple[Any, ...], Timeline]:
-        try:
-            return engine.run(given, self._crew, run)
-        except (GraphError, PluginError) as error:  # of a node that a record came to, not of those that every record needs
-            if run.is_of_map:
+    def _note(self, error: BaseException, engine: Engine, run: Run) -> None:
+        """Keep what was ready when a node failed. Raises NodeError for what ends one record of a map."""
+        if isinstance(error, GraphError | PluginError):
+            if run.is_of_map:  # of a node that a record came to, not of those that every record needs
                 raise NodeError(said(error), node="") from error
-            raise
-        except (NodeError, InputError) as error:
+        elif isinstance(error, NodeError | InputError):
             error.outputs = Handed(error.outputs, partial(self._ready, run.count))
             run.failure = error
             if run.left:
                 self._leave([job for job in engine.layout.jobs if job.name in run.left])
-            raise
 
     def _leave(self, jobs: Iterable[Job]) -> None:
         """Let go of nodes that are stuck in foreign code: the next run loads them anew."""
@@ -356,16 +359,16 @@ class Pipeline:
                 run.emit(NodeSkipped, name, reason="the cache holds what follows from it")
         return found
 
-    def _result(self, prepared: Prepared, found: tuple[Any, ...], timeline: Timeline, without: frozenset[str], run: Run) -> Result:
-        outputs = taken(prepared.outlets, found, run)
+    def _complete(self, result: Result, prepared: Prepared, run: Run) -> None:
+        """Add what was told meanwhile to a result: events of a trace, warnings of the run and of what was loaded."""
         if self.opening.trace:
-            timeline = replace(timeline, events=tuple(run.kept))
+            result.timeline = replace(result.timeline, events=tuple(run.kept))
         if not (self._loader.has_warnings or run.said):
-            return Result(outputs, without, (), timeline)
+            return
         lasting = self._lasting(prepared.plan.steps)
         if not run.is_streamed:  # who streams has heard them as events
             warn_once(lasting, warned=self._warned)
-        return Result(outputs, without, (*lasting, *run.said), timeline)
+        result.warnings = (*lasting, *run.said)
 
     def _lasting(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """What loads have told of these steps, worded for whoever opened the pipeline."""
@@ -385,3 +388,8 @@ class Pipeline:
             return prepared.engine(
                 hits, is_observed=is_observed, make=partial(self._binding.engine, wanted=prepared.plan.wanted, is_observed=is_observed)
             )
+
+
+def _given(engine: Engine, intake: Intake, hits: Mapping[str, Outputs]) -> list[Any]:
+    """What an engine starts with where some of it comes from the cache."""
+    return [intake.values[ref.port] if ref.is_input else hits[ref.node].get(ref.port) for ref in engine.layout.given]

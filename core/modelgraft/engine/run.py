@@ -61,40 +61,46 @@ class Run:
     is_single = True
     is_of_map = False
     is_heard = False
+    is_streamed = False
     limit_s: float | None = None
     keys: Mapping[str, str] = MappingProxyType({})
     kept: Sequence[Event] = ()
     failed: frozenset[str] = frozenset()
     failure: NodeError | InputError | None = None
     left: tuple[str, ...] = ()
+    said: Sequence[str] = ()
+    _stop: Stop | None = None
     _listeners: tuple[Sink, ...] = ()
     _id = ""
 
     def __init__(
         self,
         seed: int,
+        worded: Callable[[str], str] = str,
+        hearers: Callable[[], Sequence[Sink]] | None = None,
         *,
         sink: Sink | None = None,
         hooks: Sink | None = None,
         limit_s: float | None = None,
-        worded: Callable[[str], str] = str,
         is_traced: bool = False,
-        hearers: Callable[[], Sequence[Sink]] | None = None,
     ) -> None:
         """sink, hooks: who takes its events;  worded: words what is told for whoever opened the pipeline.
         hearers: gives the nodes that listen to others, as they are loaded.
 
         What most runs leave as it is stands in the class: a run is made for every record of a small graph.
         """
-        self.seed, self.cancelled, self._worded = seed, Stop(), worded
-        self.said: list[str] = []
-        self.is_streamed = sink is not None
+        self.seed, self._worded, self._hearers = seed, worded, hearers
         if sink is not None or hooks is not None or is_traced:
+            self.is_streamed = sink is not None
             self._listeners = tuple(each for each in (sink, hooks, self._keep if is_traced else None) if each is not None)
             self.is_heard = True
         if limit_s is not None:
             self.limit_s = limit_s
-        self._hearers = hearers
+
+    @property
+    def cancelled(self) -> Stop:
+        """Whether it is to stop: made for the first who asks, one for all threads."""
+        return self._stop or self.__dict__.setdefault("_stop", Stop())
 
     @property
     def id(self) -> str:
@@ -109,7 +115,7 @@ class Run:
             facts["text"] = self._worded(str(facts["text"]))
         event = kind(node=node, run=self.id, **facts)
         if isinstance(event, Warned) and not event.lasting:
-            self.said.append(f"{node}: {event.text}" if node else event.text)
+            self.note(f"{node}: {event.text}" if node else event.text)
         for hear in self._listeners:
             hear(event)
         if self._hearers is not None and (nodes := self._hearers()):
@@ -119,6 +125,10 @@ class Run:
                     hear(event)
             finally:
                 RECORDS.reset(before)
+
+    def note(self, text: str) -> None:
+        """Keep a warning for the result, and tell nobody of it now."""
+        self.__dict__.setdefault("said", []).append(text)  # at once: nodes may say something side by side
 
     @property
     def has_hearers(self) -> bool:

@@ -16,7 +16,11 @@ from modelgraft.records.batch import Batch
 def taken(outlets: Sequence[Outlet], found: Sequence[Any], run: Run) -> dict[str, Any]:
     """The outputs by name, of what travelled on their wires. Raises NodeError for what is not as declared, or cannot be looked at."""
     outputs = {}
-    for outlet, value in zip(outlets, found, strict=True):
+    is_one = run.count == 1 and run.is_single
+    for outlet, value in zip(outlets, found):  # noqa: B905 as many as were asked for, and saying so costs as much as the rest
+        if is_one and type(value) is list and len(value) == 1 and type(value[0]) in outlet.plain:  # the commonest
+            outputs[outlet.name] = value[0]
+            continue
         try:
             outputs[outlet.name] = _taken(run, outlet, value)
         except NodeError:
@@ -28,8 +32,6 @@ def taken(outlets: Sequence[Outlet], found: Sequence[Any], run: Run) -> dict[str
 
 def _taken(run: Run, outlet: Outlet, value: Any) -> Any:
     """What the user gets for an output, once it is what was declared."""
-    if type(value) is list and len(value) == 1 and run.is_single and run.count == 1 and type(value[0]) in outlet.plain:
-        return value[0]
     if outlet.check is not None and not isinstance(value, Batch):
         outlet.check(value, run.count)
     return show(run, outlet.port, value)
