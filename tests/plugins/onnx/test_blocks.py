@@ -17,6 +17,7 @@ def drawn(rows: int, columns: int) -> np.ndarray:
     """A matrix with an outlier, a column of zeros, and a column of one sign."""
     matrix = np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32)
     matrix[3, 1], matrix[:, 2], matrix[:, 3] = 90.0, 0.0, abs(matrix[:, 3])
+    matrix[:, 0] = np.arange(rows) / 4 - 8  # halves, and a largest number with either sign
     return matrix
 
 
@@ -46,7 +47,7 @@ def assert_same(blocks: Blocks, matrix: np.ndarray) -> None:
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize(
-    ("rows", "columns", "size"), [(96, 75, 32), (100, 37, 32), (48, 5, 16), (130, 33, 64), (256, 7, 128), (70, 4, 256)]
+    ("rows", "columns", "size"), [(96, 75, 32), (100, 37, 32), (48, 5, 16), (130, 33, 64), (256, 7, 128), (70, 4, 256), (512, 300, 64)]
 )
 def test_blocks_are_those_of_the_quantiser_of_onnxruntime(rows, columns, size, bits):
     """Also where the last block is not full, and where the columns are not a multiple of those that are taken at once."""
