@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, Signature, driving, in_torch, loop_of, resolve
-from modelgraft_plugins.onnx import plain, proofs, store
+from modelgraft_plugins.onnx import plain, proofs, store, tuned
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import flat
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, key_of
@@ -100,11 +100,11 @@ def _open(
     part: _Part, context: LoadContext, *, identity: str, precision: str, sharing: Sharing
 ) -> tuple[Session, store.Entry, tuple[str, ...]]:
     """The session of a part, its export, and what a user must know."""
-    node, signature = context.node, part.signature
+    node, signature, fresh = context.node, part.signature, tuned.Fresh(count=context.threads)
     (session, remarks), entry, said = proofs.opened(
         key_of(node, signature, [identity], precision=precision, part=part.name),
-        lambda kept: sharing.session(kept.folder, context.device, count=context.threads),
-        build=partial(_build, part, context, precision, key_of(node, signature, [identity], precision="float32", part=part.name)),
+        lambda kept: sharing.session(kept.folder, context.device, count=context.threads, fresh=fresh),
+        build=partial(_build, part, context, precision, key_of(node, signature, [identity], precision="float32", part=part.name), fresh),
         prove=lambda kept: plain.prove(part.module(), kept.folder / store.GRAPH, signature, precision),
     )
     warnings = [f"{node.name}.{part.name}: {text}" for text in (*said, *remarks)]
@@ -112,14 +112,19 @@ def _open(
     return opened, entry, (*entry.manifest.get("warnings", ()), *warnings)
 
 
-def _build(part: _Part, context: LoadContext, precision: str, plain_key: str, folder: Path) -> Mapping[str, Any]:
-    """plain_key: of the same in float32, from which fewer bits are made where it is kept."""
+def _build(part: _Part, context: LoadContext, precision: str, plain_key: str, fresh: tuned.Fresh, folder: Path) -> Mapping[str, Any]:
+    """The manifest of what is written.
+
+    plain_key  of the same in float32, from which fewer bits are made where it is kept
+    fresh      where the session is left that it was proven with
+    """
     kept = proofs.kept_plain(plain_key) if precision in WEIGHT_BITS else None
     try:
         if kept is not None and (found := plain.derive(kept, part.signature, precision, folder)) is not None:
             return found
         node, loaded = context.node, part.host.loaded
-        facts, reduced = plain.write(part.module(), part.signature, precision, folder)
+        facts, reduced = plain.write(part.module(), part.signature, precision, folder, opened=fresh)
+        fresh.keep_for(context.device)
     except ExportError as error:
         raise ExportError(f"its part {part.name}: {error}") from error
     warnings = [*loaded.warnings, *(f"{node.name}.{part.name}: {text}" for text in reduced.warnings)]

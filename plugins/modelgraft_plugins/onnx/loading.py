@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -159,8 +158,7 @@ class Loads:
             if found is not None:
                 return found
             made = _build(on_host(), node, signature, precision, folder, fresh)
-            if os.name != "posix" or context.device != "cpu":
-                fresh.taken()  # elsewhere a folder with an open file in it is not renamed
+            fresh.keep_for(context.device)
             return made
 
         (session, remarks), entry, said = proofs.opened(

@@ -35,7 +35,7 @@ from modelgraft.plugin import (
     parity_of,
     resolve,
 )
-from modelgraft_plugins.onnx import proofs, store
+from modelgraft_plugins.onnx import proofs, store, tuned
 from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.exporting import ahead, in_order, open_fresh, trace
@@ -48,6 +48,7 @@ from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.sharing import Sharing
 
 Parts = Mapping[str, Any]  # as loops call them
+Sessions = dict[str, tuned.Fresh]  # by the file of their graph
 ROWS = 1024  # of a table that are compared at once
 
 
@@ -183,10 +184,11 @@ def load(
     own = kind.variant(node.config, wanted)
 
     def opened(variant: str) -> tuple[tuple[Assembling, Parts, list[str]], store.Entry, tuple[str, ...]]:
+        fresh: Sessions = {}
         return proofs.opened(  # which lets go of the module before sessions open
             key_for(variant),
-            partial(_open, context, sharing),
-            build=lambda folder: _build(open_host(), context, precision, folder, variant),
+            partial(_open, context, sharing, fresh),
+            build=lambda folder: _build(open_host(), context, precision, folder, variant, fresh),
             prove=lambda kept: _compared(open_host(), kept.folder, kept.manifest, precision, context.weights),
         )
 
@@ -207,12 +209,16 @@ def load(
     return loaded, entry
 
 
-def _open(context: LoadContext, sharing: Sharing, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
-    """The loop of a node, its parts, and what a user must know of the sessions."""
+def _open(context: LoadContext, sharing: Sharing, fresh: Sessions, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
+    """The loop of a node, its parts, and what a user must know of the sessions.
+
+    sharing  opens them
+    fresh    those that its graphs were proven with, where this process has just written them
+    """
     remarks, doubted = list[str](), set[str]()
 
     def session(graph: str) -> Any:
-        opened, said = sharing.session(entry.folder, context.device, graph=graph, count=context.threads)
+        opened, said = sharing.session(entry.folder, context.device, graph=graph, count=context.threads, fresh=fresh.get(graph))
         remarks.extend(said)
         if said:
             doubted.add(graph)
@@ -245,7 +251,7 @@ def _refuse_others(kind: Any, context: LoadContext) -> None:
     raise PluginError(f"plugin '{component.plugin}': {found}")
 
 
-def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, variant: str) -> Mapping[str, Any]:
+def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, variant: str, fresh: Sessions) -> Mapping[str, Any]:
     module, node = host.state, context.node
     if not isinstance(module, Traced):
         found = f"{node.component.id} declares no parts, and its module is no modelgraft.plugin.Traced, which traces them"
@@ -267,33 +273,51 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, var
     reduced = bring(
         sorted({*folder.glob("*.onnx"), *tracer.unwritten}),
         precision,
-        lambda: _compared(host, folder, manifest, precision, context.weights),
+        lambda: _compared(host, folder, manifest, precision, context.weights, fresh=fresh, count=context.threads),
         unwritten=tracer.unwritten,
         widens=True,
     )
+    for one in fresh.values():
+        one.keep_for(context.device)
     warnings = [*host.warnings, *(f"{node.name}: {text}" for text in reduced.warnings)]
     return {**manifest, "weights": reduced.weights, "warnings": warnings, "parity": asdict(reduced.parity)}
 
 
-def _compared(host: Loaded, folder: Path, manifest: Mapping[str, Any], precision: str, weights: Weights | None) -> Parity:
-    """How far the parts that a folder holds are from those in torch: the worse where there are others for many rows."""
-    loop = host.loop
+def _compared(
+    host: Loaded,
+    folder: Path,
+    manifest: Mapping[str, Any],
+    precision: str,
+    weights: Weights | None,
+    *,
+    fresh: Sessions | None = None,
+    count: int | None = None,
+) -> Parity:
+    """How far the parts that a folder holds are from those in torch: the worse where there are others for many rows.
+
+    fresh  where the sessions of the graphs are left, but for those for many rows, which are opened again when many rows come
+    count  threads that they compute with; None: as `runtime.threads` says
+    """
+    loop, left = host.loop, fresh if fresh is not None else {}
     assert isinstance(loop, Assembling)
+    left.clear()  # of what was not near enough
     settings: dict[str, Any] = {"device": "cpu", "weights": weights, "is_fresh": True}
 
     def assembled(*, is_of_many: bool) -> Parts:
+        left.clear()  # before others open
+
         def session(graph: str) -> Any:
             many = beside(folder / graph)
-            reads_many = is_of_many and many.is_file()
-            return open_fresh(many if reads_many else folder / graph, as_needed=reads_many)
+            if is_of_many and many.is_file():
+                return open_fresh(many, count=count, as_needed=True)
+            left[graph] = tuned.Fresh(count, open_fresh(folder / graph, count=count))
+            return left[graph].session
 
         return loop.assemble(FolderOpened(folder, manifest, session, **settings))
 
     with in_turn(host.state, torch.float32):
-        others = [partial(assembled, is_of_many=False)]
-        if any(beside(graph).is_file() for graph in folder.glob("*.onnx")):
-            others.append(partial(assembled, is_of_many=True))
-        first, *more = others
+        has_many = any(beside(graph).is_file() for graph in folder.glob("*.onnx"))
+        first, *more = [partial(assembled, is_of_many=is_of_many) for is_of_many in ([True, False] if has_many else [False])]
         return prove(loop, host.state.parts(()), first, precision, variant=manifest["variant"], more=more)
 
 
@@ -308,7 +332,7 @@ def prove(
 ) -> Parity:
     """Compare parts with those in torch, on what the loop rehearses; they are assembled when torch is done.
 
-    more  further parts that do the same: the worst of all counts
+    more  further parts that do the same, the last of which are left: the worst of all counts
     """
     with torch.no_grad():
         cases = loop.rehearsals(torch_parts)

@@ -25,7 +25,7 @@ WORTH_BYTES = 32 << 20  # a graph with less weights starts as fast untuned, as f
 
 @dataclass(slots=True)
 class Fresh:
-    """A session that this process has just proven a plain graph with, on the host: it may run it as well.
+    """A session that this process has just proven a graph with, on the host: it may run it as well.
 
     count  threads that it computes with; None: as `runtime.threads` says
     """
@@ -37,6 +37,11 @@ class Fresh:
         """The session, which is held here no longer."""
         found, self.session = self.session, None
         return found
+
+    def keep_for(self, device: str) -> None:
+        """Let go of it where it is of no use: on another device, and where a folder with an open file in it is not renamed."""
+        if os.name != "posix" or device != "cpu":
+            self.session = None
 
 
 def session(

@@ -1,0 +1,57 @@
+"""A first start of a decoder: the session that an export was proven with is the one that answers."""
+
+from __future__ import annotations
+
+import pytest
+from tests.plugins.onnx.test_kept_blocks import SIZES
+from tests.plugins.test_formats import gguf_of, randomised
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import modelgraft as mg
+from modelgraft_plugins.onnx import measured, runtime, tuned
+
+GRAPH = """
+modelgraft: 1
+inputs: {q: text}
+outputs: {text: a.text}
+nodes: {a: {use: llm/causal, from: ./m.gguf, frozen: true, in: {q: inputs.q}, with: {prompt: '{q}', max_new_tokens: 8}}}
+"""
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """The graph files that sessions are opened on from here on, a small model beside its graph, and a cache of its own."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tuned, "leaves_tuning", lambda *_, **__: True)
+    monkeypatch.setattr(measured, "prepare", lambda: None)
+    model = randomised(LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)))
+    gguf_of(tmp_path / "m.gguf", model, "llama", "Q8_0")
+    (tmp_path / "g.yaml").write_text(GRAPH)
+    made, found = runtime.runtime().InferenceSession, list[str]()
+
+    def open_one(source, *args, **settings):
+        if not isinstance(source, bytes):
+            found.append(source.rpartition("/")[2])
+        return made(source, *args, **settings)
+
+    monkeypatch.setattr(runtime.runtime(), "InferenceSession", open_one)
+    return found
+
+
+def answer(tmp_path, **settings):
+    with mg.open(tmp_path / "g.yaml", **settings) as pipeline:
+        return pipeline.run(q="a question")["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "w8"])
+def test_a_graph_that_was_proven_is_not_opened_again(opened, tmp_path, precision, monkeypatch):
+    """It was opened once by the first start, whose text is that of the second, which opens what was kept."""
+    monkeypatch.setattr(measured, "widens", lambda: precision == "w8")
+    settings = {"backend": "onnx", "export": "now", "precision": precision}
+    first = answer(tmp_path, **settings)
+    many = ["model.many.onnx"] if precision == "w8" else []  # which is proven, and opened again when many rows come
+    assert sorted(opened) == sorted([*many, "model.onnx"])
+    opened.clear()
+    assert answer(tmp_path, **settings) == first
+    assert opened == ["model.onnx"]
