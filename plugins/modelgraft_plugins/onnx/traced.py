@@ -18,6 +18,7 @@ from torch import Tensor
 
 from modelgraft.plugin import (
     Assembling,
+    InputError,
     LoadContext,
     Loaded,
     Parity,
@@ -232,7 +233,7 @@ def _open(context: LoadContext, sharing: Sharing, fresh: Sessions, entry: store.
         return sharing.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
 
     def of_many(graph: str) -> Any:
-        return open_session(entry.folder / graph, device="cpu", count=context.threads, as_needed=True)
+        return open_many(entry.folder / graph, count=context.threads)
 
     loop = loop_of(context.node, entry.manifest["facts"], resolve)
     assert isinstance(loop, Assembling)
@@ -240,6 +241,16 @@ def _open(context: LoadContext, sharing: Sharing, fresh: Sessions, entry: store.
     settings: dict[str, Any] = {"device": context.device, "weights": context.weights, "of_many": of_many if widens else None}
     opened = FolderOpened(entry.folder, entry.manifest, session, one_row=one_row, **settings)
     return loop, loop.assemble(opened), remarks
+
+
+def open_many(path: Path, *, count: int | None) -> Any:  # Any: onnxruntime has no types
+    """The session on a graph for many rows, in the middle of a run. Raises InputError where it is no longer there."""
+    try:
+        return open_session(path, device="cpu", count=count, as_needed=True)
+    except Exception as error:  # what onnxruntime raises has no base of its own
+        was = f"cannot be read ({store.first_line(error)})" if path.is_file() else "is gone"
+        found = f"the graph that reads prompts of {MANY} tokens and more {was}: {path}. It was there when the pipeline was opened"
+        raise InputError(f"{found}; open the pipeline anew, and the export is made again") from error
 
 
 def _refuse_others(kind: Any, context: LoadContext) -> None:

@@ -16,12 +16,14 @@ from tests.plugins.test_formats import gguf_of, randomised
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import modelgraft as mg
+from modelgraft import InputError
 from modelgraft_plugins.onnx import many_rows, measured, traced
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 from modelgraft_plugins.onnx.sessions import open_session
+from modelgraft_plugins.onnx.traced import open_many
 
 ROWS, COLUMNS, SIZE = 128, 96, 32
 
@@ -153,3 +155,13 @@ def test_texts_are_the_same_where_prompts_are_read_by_float32(tmp_path, monkeypa
             texts[widens] = (alone, list(together), further)
         assert used == (["model.many.onnx"] if widens else [])
     assert texts[True] == texts[False]
+
+
+@pytest.mark.parametrize(("held", "said"), [(None, "is gone"), (b"cut", "cannot be read")])
+def test_a_cache_that_is_deleted_beneath_a_pipeline_is_told(tmp_path, held, said):
+    """The graph for many rows is opened in the middle of a run: where it lies, and what to do."""
+    path = tmp_path / "decoder.many.onnx"
+    if held is not None:
+        path.write_bytes(held)
+    with pytest.raises(InputError, match=rf"tokens and more {said}.*{path.name}.*open the pipeline anew"):
+        open_many(path, count=1)
