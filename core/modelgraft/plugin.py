@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.modules.loading import load_driven as load_driven
     from modelgraft.engine.modules.loading import load_module as load_module
     from modelgraft.engine.modules.opened_code import load_code as load_code
+    from modelgraft.engine.modules.pages import give_back_file as give_back_file
     from modelgraft.engine.modules.pages import give_back_files as give_back_files
     from modelgraft.engine.modules.pages import give_back_freed as give_back_freed
     from modelgraft.engine.modules.pages import let_go as let_go
@@ -305,6 +306,7 @@ _HOMES = {
     "families": "sources.families",
     "folder_aside": "sources.storage",
     "generate": "loops.loop",
+    "give_back_file": "engine.modules.pages",
     "give_back_files": "engine.modules.pages",
     "give_back_freed": "engine.modules.pages",
     "giving_back": "engine.modules.widened",
@@ -471,6 +473,7 @@ __all__ = [
     "families",
     "folder_aside",
     "generate",
+    "give_back_file",
     "give_back_files",
     "give_back_freed",
     "giving_back",

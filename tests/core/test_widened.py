@@ -13,7 +13,7 @@ from safetensors.torch import safe_open, save_file
 from torch import Tensor, nn
 
 from modelgraft.engine.modules import pages, widened
-from modelgraft.engine.modules.pages import give_back_files, let_go, mappings_change
+from modelgraft.engine.modules.pages import give_back_file, give_back_files, let_go, mappings_change
 from modelgraft.engine.modules.widened import PIECE, giving_back, in_turn
 from support.mapped import bytes_in_memory
 
@@ -111,6 +111,21 @@ def test_pages_that_were_written_to_stay(tmp_path):
         assert (one[500] == 7).all()
         assert bytes_in_memory(files[1]) == 0
         assert float(other.sum()) == 1_000_000
+
+
+@TELLS
+def test_pages_of_one_file_go_back_and_those_of_others_stay(tmp_path):
+    """Where nobody has written to them."""
+    files = [tmp_path / f"{name}.safetensors" for name in ("one", "other")]
+    tensors = [mapped(file, torch.ones(1000, 1000)) for file in files]
+    assert [float(tensor.sum()) for tensor in tensors] == [1_000_000] * 2
+    give_back_file(files[0])
+    assert bytes_in_memory(files[0]) == 0
+    assert bytes_in_memory(files[1]) > 3_900_000
+    assert float(tensors[0].sum()) == 1_000_000
+    tensors[0][500] = 7.0
+    give_back_file(files[0])
+    assert (tensors[0][500] == 7).all()
 
 
 @TELLS

@@ -9,20 +9,24 @@ DynamicQuantizeLinear, multiplied by MatMulInteger, and scaled. Weights are symm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from modelgraft.plugin import begin_to_send
-from modelgraft_plugins.onnx.blocks import Blocks, in_blocks, side_by_side
+from modelgraft.plugin import begin_to_send, let_go
+from modelgraft_plugins.onnx.blocks import ACCURACY, Blocks, in_blocks, side_by_side
 from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, READ, GivingBack
 from modelgraft_plugins.onnx.kept_blocks import LYING, Kept, kept_of
 from modelgraft_plugins.onnx.telling import telling_layers
 
 CONTRIB = "com.microsoft"
 MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
+PARTS, WHOLE = 16, 1 << 22  # a matrix of more than this part of all numbers, and of more than so many, is held in several
+TOGETHER = 16  # columns that a kernel for blocks takes at most
 PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # of a Gemm that is a product and a sum
 
 # Model, Graph, Node and Value of onnx_ir, which is not among what mypy sees; arrays of numpy.
@@ -48,15 +52,16 @@ def reduce(
     keeps         blocks that a file holds are taken over: see `kept_blocks`
     """
     graph, read, means = model.graph, dict[int, tuple[Value, ...]](), dict[int, Value]()
+    most = max(WHOLE, sum(math.prod(node.inputs[1].shape) for node in graph if node.name in blocked) // PARTS)
     there = kept_of({node.name: node.inputs[1] for node in graph if node.name in blocked}, bits=bits) if keeps else {}
     for node in list(graph):
         if node.name not in dynamic and node.name not in blocked:
             continue
         product = _as_product(graph, node)
         if product.name in there:
-            _kept(graph, product, there[product.name], means)
+            _kept(graph, product, there[product.name], means, most=most)
         elif product.name in blocked:
-            _in_blocks(graph, product, bits=bits, size=size)
+            _in_blocks(graph, product, bits=bits, size=size, most=most)
         else:
             _in_eight(graph, product, read, most=MOST[dynamic_bits])
     for name in [name for name, value in graph.initializers.items() if not value.uses() and not value.is_graph_output()]:
@@ -80,6 +85,7 @@ def save(model: Model, path: Path) -> None:
 
     ir.save(model, path, external_data=f"{path.name}.data", callback=hear)
     if sum(sizes) > GIVEN_BACK:
+        let_go()  # of what the last of them were read from and made in
         begin_to_send(path.with_name(f"{path.name}.data"))  # while it is compared
 
 
@@ -125,33 +131,71 @@ def _turned(graph: Graph, weight: Value) -> Value:
     return _lazy(graph, f"{weight.name}.turned", weight.const_value.dtype, (columns, rows), turned)
 
 
-def _in_blocks(graph: Graph, node: Node, *, bits: int, size: int) -> None:
-    """One node for a product: its numbers and scales are made together, when the first of them is written."""
-    weight = node.inputs[1]
+def _in_blocks(graph: Graph, node: Node, *, bits: int, size: int, most: int) -> None:
+    """A product whose numbers and scales are made together, part by part, when the first of a part is written."""
+    weight, made = node.inputs[1], dict[int, _Once]()
     rows, columns = weight.const_value.shape
-    count, made = -(-rows // size), _Once(lambda: _blocks_of(weight, bits, size))
+    for some in _parts(rows, columns, most):
+        made[some.start] = _Once(partial(_blocks_of, weight, bits, size, some))
+    facts = {"K": rows, "bits": bits, "block_size": size, "accuracy_level": ACCURACY}
     name = f"{weight.name}.{bits}x{size}"
-    packed = _lazy(graph, f"{name}.packed", ir.DataType.UINT8, (columns, count, size * bits // 8), lambda: made.of("packed"))
-    scales = _lazy(graph, f"{name}.scales", ir.DataType.FLOAT, (columns, count), lambda: made.of("scales"))
-    facts = {"K": rows, "N": columns, "bits": bits, "block_size": size, "accuracy_level": 4}
-    product = ir.node("MatMulNBits", [node.inputs[0], packed, scales], attributes=facts, domain=CONTRIB, name=node.name)
-    put(graph, node, [product])
+    put(graph, node, _products(graph, node, name, facts, most, lambda half, some: made[some.start].of(half)))
 
 
-def _blocks_of(weight: Value, bits: int, size: int) -> Blocks:
-    """Made of tensors of the checkpoint as they lie there, where the matrix is only a turned view of them: no copy of it is made."""
-    lying = [tensor.T for tensor in weight.meta.get(LYING, ())] or [weight.const_value.numpy()]
-    return side_by_side([in_blocks(part, bits=bits, size=size) for part in lying])
+def _parts(rows: int, columns: int, most: int) -> list[slice]:
+    """The columns of a matrix in parts of about so many numbers: what is opened packs a part whole before it lets go of what it read.
+
+    Each begins where the kernels begin with columns that they take together, so that each is summed up as it was.
+    """
+    least = -(-columns // max(1, -(-rows * columns // most)))
+    step = -(-least // TOGETHER) * TOGETHER
+    return [slice(start, min(start + step, columns)) for start in range(0, columns, step)]
 
 
-def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value]) -> None:
+def _products(graph: Graph, node: Node, name: str, facts: Mapping[str, Any], most: int, of: Callable[[str, slice], Array]) -> list[Node]:
+    """The nodes of a product by blocks, the last under the name of the old one.
+
+    of  gives "packed" or "scales" of some columns
+    """
+    rows, columns, size = facts["K"], node.inputs[1].const_value.shape[1], facts["block_size"]
+    count, parts = -(-rows // size), _parts(rows, columns, most)
+    made = []
+    for some in parts:
+        own, width = f".{some.start}" if len(parts) > 1 else "", some.stop - some.start
+        packed = _lazy(
+            graph, f"{name}{own}.packed", ir.DataType.UINT8, (width, count, size * facts["bits"] // 8), partial(of, "packed", some)
+        )
+        scales = _lazy(graph, f"{name}{own}.scales", ir.DataType.FLOAT, (width, count), partial(of, "scales", some))
+        read, attributes = [node.inputs[0], packed, scales], {**facts, "N": width}
+        made.append(ir.node("MatMulNBits", read, attributes=attributes, domain=CONTRIB, name=f"{node.name}{own}"))
+    if len(parts) > 1:
+        made.append(ir.node("Concat", [part.outputs[0] for part in made], attributes={"axis": -1}, name=node.name))
+    return made
+
+
+def _blocks_of(weight: Value, bits: int, size: int, some: slice) -> Mapping[str, Array]:
+    """Numbers and scales of some columns.
+
+    Made of tensors of the checkpoint as they lie there, where the matrix is only a turned view of them: no copy of it is made.
+    """
+    lying, found, start = [tensor.T for tensor in weight.meta.get(LYING, ())] or [weight.const_value.numpy()], list[Blocks](), 0
+    for part in lying:
+        within = part[:, max(some.start - start, 0) : max(some.stop - start, 0)]
+        start += part.shape[1]
+        if within.shape[1]:
+            found.append(in_blocks(within, bits=bits, size=size))
+    blocks = side_by_side(found)
+    return {"packed": blocks.packed, "scales": blocks.scales}
+
+
+def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value], *, most: int) -> None:
     """A product by blocks that a file holds. means: of what values means were taken block by block before, by the value."""
     x, weight = node.inputs
-    name, count = f"{weight.name}.kept", kept.rows // kept.size
-    packed = _lazy(graph, f"{name}.packed", ir.DataType.UINT8, (kept.columns, count, kept.size * kept.bits // 8), kept.packed)
-    scales = _lazy(graph, f"{name}.scales", ir.DataType.FLOAT, (kept.columns, count), kept.scales)
+    name, count, parts = f"{weight.name}.kept", kept.rows // kept.size, _parts(kept.rows, kept.columns, most)
+    read = _Once(lambda: {f"{half}.{some.start}": made[some] for half, made in _halves_of(kept) for some in parts})
+    products = _products(graph, node, name, kept.attributes, most, lambda half, some: read.of(f"{half}.{some.start}"))
     if not kept.is_shifted:
-        put(graph, node, [ir.node("MatMulNBits", [x, packed, scales], attributes=kept.attributes, domain=CONTRIB, name=node.name)])
+        put(graph, node, products)
         return
     made: list[Node] = []
     if id(x) not in means:  # [batch tokens rows] -> [batch tokens blocks]
@@ -159,23 +203,27 @@ def _kept(graph: Graph, node: Node, kept: Kept, means: dict[int, Value]) -> None
         made.append(ir.node("AveragePool", [x], attributes=facts, name=f"{node.name}.means"))
         means[id(x)] = made[0].outputs[0]
     shifts = _lazy(graph, f"{name}.shifts", ir.DataType.FLOAT, (count, kept.columns), kept.shifts)
-    product = ir.node("MatMulNBits", [x, packed, scales], attributes=kept.attributes, domain=CONTRIB, name=f"{node.name}.blocks")
+    products[-1].name = f"{node.name}.blocks"
     beside = ir.node("MatMul", [means[id(x)], shifts], name=f"{node.name}.shifts")
-    put(graph, node, [*made, product, beside, ir.node("Add", [product.outputs[0], beside.outputs[0]], name=node.name)])
+    put(graph, node, [*made, *products, beside, ir.node("Add", [products[-1].outputs[0], beside.outputs[0]], name=node.name)])
+
+
+def _halves_of(kept: Kept) -> Iterator[tuple[str, Array]]:
+    yield "packed", kept.packed()
+    yield "scales", kept.scales()
 
 
 class _Once:
-    """What is made once for both of its halves, and let go of when both were taken. It may be made again after that."""
+    """What is made once for all that takes a part of it, and let go of when all parts were taken. It may be made again after that."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Mapping[str, Array]]) -> None:
         self.make, self.left = make, dict[str, Array]()
 
-    def of(self, half: str) -> Array:
-        """One of the two."""
-        if half not in self.left:
-            made = self.make()
-            self.left = {name: getattr(made, name) for name in ("packed", "scales")}
-        return self.left.pop(half)
+    def of(self, part: str) -> Array:
+        """One of them."""
+        if part not in self.left:
+            self.left = dict(self.make())
+        return self.left.pop(part)
 
 
 def _in_eight(graph: Graph, node: Node, read: dict[int, tuple[Value, ...]], *, most: int) -> None:

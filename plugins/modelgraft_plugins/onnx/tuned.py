@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, give_back_freed, let_go, locked, seals
+from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, give_back_file, give_back_freed, let_go, locked, seals
 from modelgraft_plugins.onnx import memory, one_row, store
 from modelgraft_plugins.onnx.begun import Begun, started, tuned_folder
 from modelgraft_plugins.onnx.leaving import leaves_tuning
@@ -93,12 +93,12 @@ def for_one_row(folder: Path, device: str, *, graph: str, count: int | None = No
 
 def _open_tuned(folder: Path, tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
     with memory.noted("cpu", folder, files_of(folder, graph)):  # the packed weights beside them are read in their place
-        return _open_proven(tuned, None, partial(started, Begun(tuned / graph, True, count)))
+        return _open_proven(tuned, None, partial(_on_host, tuned / graph, optimised=True, count=count))
 
 
 def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
     names = files_of(folder, graph)
-    start = partial(started, Begun(folder / graph, False, count))
+    start = partial(_on_host, folder / graph, optimised=False, count=count)
     if device != "cpu":
         start = partial(open_session, folder / graph, device=device, count=count)
     with memory.noted(device, folder, names):
@@ -114,6 +114,14 @@ def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], 
     if complaint := proof.result():
         raise seals.BrokenSeal(complaint)
     give_back_freed()
+    return opened
+
+
+def _on_host(path: Path, *, optimised: bool, count: int | None) -> Any:  # Any: onnxruntime has no types
+    """A session on a graph. Of blocks it has the scales mapped for as long as it lives, and reads them no more once they are packed."""
+    opened = started(Begun(path, optimised, count))
+    if is_in_blocks(path):
+        give_back_file(path.with_name(f"{path.name}.data"))
     return opened
 
 

@@ -18,7 +18,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.llm import built
-from modelgraft_plugins.onnx import giving_back
+from modelgraft_plugins.onnx import giving_back, reducing
 from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.kept_blocks import NOTED
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
@@ -114,9 +114,10 @@ def test_a_graph_multiplies_by_the_numbers_of_the_file(published, tmp_path, kind
         np.testing.assert_allclose(matrix, wanted, rtol=0, atol=3e-7 * np.abs(wanted).max() if kind == "Q4_1" else 0)
 
 
-@pytest.mark.parametrize("kind", BITS)
-def test_a_kept_graph_computes_as_torch_does(published, tmp_path, kind):
-    """Up to the 8 bits in which a row is read; rows of a batch and several tokens at once, where means are taken of each."""
+@pytest.mark.parametrize(("kind", "least"), [*((kind, reducing.WHOLE) for kind in BITS), ("Q4_1", 1024)])
+def test_a_kept_graph_computes_as_torch_does(published, tmp_path, monkeypatch, kind, least):
+    """Up to the 8 bits in which a row is read; rows of a batch, several tokens at once, a head in parts."""
+    monkeypatch.setattr(reducing, "WHOLE", least)
     model, found, _ = published(kind)
     exported(model, found, tmp_path, bits=BITS[kind])
     ids = torch.tensor([[3, 40, 7, 200, 3], [5, 9, 31, 90, 17]])

@@ -89,6 +89,31 @@ def test_blocks_are_those_of_onnxruntimes_quantiser(bits, tmp_path):
         numpy.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_large_matrices_in_parts_give_the_same(bits, tmp_path, monkeypatch):
+    """No part is larger than wanted, so that whoever packs them never holds a whole one twice; each column has the numbers that it had."""
+    wanted, whole = reduced(tmp_path, blocked=("up", "side", "down"), bits=bits)
+    held = constants(tmp_path / "reduced.onnx")
+    monkeypatch.setattr(reducing, "WHOLE", 20 * INNER)
+    got, operators = reduced(tmp_path, blocked=("up", "side", "down"), bits=bits)
+    parts = constants(tmp_path / "reduced.onnx")
+    assert (whole["MatMulNBits"], operators["MatMulNBits"], operators["Concat"]) == (3, 6, 3)
+    facts = [{fact.name: fact.i for fact in node.attribute} for node in onnx.load(tmp_path / "reduced.onnx").graph.node]
+    assert all(each["K"] * (each["N"] - 16) < 20 * INNER for each in facts if "K" in each)
+    for name in filter(lambda name: name.endswith((".packed", ".scales")), held):
+        stem, half = name.rsplit(".", 1)
+        mine = sorted(
+            (int(other.split(".")[-2]), array) for other, array in parts.items() if other.startswith(stem) and other.endswith(half)
+        )
+        numpy.testing.assert_array_equal(numpy.concatenate([array for _, array in mine]), held[name])
+    for mine, theirs in zip(got, wanted, strict=True):  # a bias may be added elsewhere, and a sum ends in another digit
+        numpy.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def constants(path):
+    return {held.name: numpy_helper.to_array(held, str(path.parent)) for held in onnx.load(path).graph.initializer}
+
+
 @pytest.mark.parametrize("bits", [8, 7])
 def test_dynamic_products_are_those_of_onnxruntimes_quantiser(bits, tmp_path):
     """With 7 bits where pairs of products overflow; what two matrices read is brought to 8 bits once."""

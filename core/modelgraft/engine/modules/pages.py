@@ -35,17 +35,17 @@ if hasattr(os, "register_at_fork"):
 
 def spans_of_files() -> Sequence[Stretch]:
     """Where files are mapped into this process, in order; nothing where the system does not tell."""
-    return [span for span, _ in _mapped("maps")]
+    return [span for span, _, _ in _mapped("maps")]
 
 
-def untouched() -> Sequence[Stretch]:
-    """Where files are mapped of which no page was written to, in order: every one of their pages can be read again."""
-    return [span for span, written in _mapped("smaps") if written == 0]
+def untouched(only: Path | None = None) -> Sequence[Stretch]:
+    """Where files are mapped of which no page was written to, in order: every one of their pages can be read again. only: of one file."""
+    return [span for span, written, name in _mapped("smaps") if written == 0 and (only is None or name == str(only))]
 
 
-def _mapped(table: str) -> Iterator[tuple[Stretch, int]]:
+def _mapped(table: str) -> Iterator[tuple[Stretch, int, str]]:
     """The files that are mapped, and in the table "smaps" how many kB of each were written to; nothing where there is no such table."""
-    span, written = None, -1
+    span, written, name = None, -1, ""
     with suppress(OSError, ValueError), Path("/proc/self", table).open(encoding="utf-8", errors="replace") as lines:
         for line in lines:  # start-end permissions offset device inode path;  in smaps, lines such as "Anonymous:   12 kB" follow
             place, *rest = line.split(None, 5)
@@ -53,11 +53,11 @@ def _mapped(table: str) -> Iterator[tuple[Stretch, int]]:
                 written = int(rest[0])
             elif not place.endswith(":"):
                 if span is not None:
-                    yield span, written
+                    yield span, written, name
                 start, end = (int(side, 16) for side in place.split("-"))
-                span, written = ((start, end) if rest[3] != "0" else None), -1
+                span, written, name = ((start, end) if rest[3] != "0" else None), -1, rest[4].strip() if len(rest) > 4 else ""
         if span is not None:
-            yield span, written
+            yield span, written, name
 
 
 def give_back(span: Stretch, files: Sequence[Stretch]) -> None:
@@ -73,6 +73,14 @@ def give_back_files() -> None:
     """Let go of the pages of all files that are mapped, but for those that were written to; of none within `mappings_change`."""
     with _lock:
         spans = () if _changing else untouched()
+        for span in spans:
+            give_back(span, spans)
+
+
+def give_back_file(path: Path) -> None:
+    """Let go of the pages of one file that is mapped, where nobody has written to them; of none within `mappings_change`."""
+    with _lock:
+        spans = () if _changing else untouched(path)
         for span in spans:
             give_back(span, spans)
 
