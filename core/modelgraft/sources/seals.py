@@ -77,7 +77,10 @@ def write_sealed(path: Path, content: Any) -> None:
 def seal(folder: Path) -> None:
     """Write the seal of a folder that is complete."""
     inner = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL)
-    _write(folder / SEAL, {path.relative_to(folder).as_posix(): _sum(path) for path in inner})
+    with ThreadPoolExecutor(_workers(MOST_WORKERS), thread_name_prefix="seals") as pool:
+        work = {path: [pool.submit(_sum_from, path, start) for start in _starts(path)] for path in inner}
+        sums = {path: Sum(path.stat().st_size, tuple(piece.result() for piece in pieces)) for path, pieces in work.items()}
+    _write(folder / SEAL, {path.relative_to(folder).as_posix(): found for path, found in sums.items()})
 
 
 def seal_file(path: Path) -> None:
@@ -154,12 +157,17 @@ def _read(path: Path) -> dict[str, Sum]:
 def _compare(folder: Path, sums: Mapping[str, Sum], names: Collection[str] | None, *, quick: bool) -> None:
     wanted = {name: sums.get(name) for name in (sums if names is None else names)}
     work = [piece for name, expected in wanted.items() for piece in _pieces(folder, name, expected, quick=quick)]
-    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(work))
+    workers = _workers(len(work))
     if workers <= 1 or sum(piece.size for piece in work) <= PIECE_BYTES:
         _look(work)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="seals") as pool:
         list(pool.map(_look, [work[first::workers] for first in range(workers)]))  # list(): raises what a worker raised
+
+
+def _workers(most: int) -> int:
+    """How many threads read at once: as many as there are cores."""
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +222,17 @@ def _crc(file: Any, size: int, buffer: memoryview) -> int:  # Any: an unbuffered
 
 
 def _sum(path: Path) -> Sum:
+    return Sum(path.stat().st_size, tuple(_sum_from(path, start) for start in _starts(path)))
+
+
+def _starts(path: Path) -> range:
+    """Where the pieces of a file begin."""
+    return range(0, path.stat().st_size, PIECE_BYTES)
+
+
+def _sum_from(path: Path, start: int) -> int:
+    """The checksum of the piece that begins there."""
+    size = min(PIECE_BYTES, path.stat().st_size - start)
     with path.open("rb", buffering=0) as file:
-        size = path.stat().st_size
-        buffer = memoryview(bytearray(min(size, READ_BYTES)))
-        pieces = tuple(_crc(file, min(PIECE_BYTES, size - start), buffer) for start in range(0, size, PIECE_BYTES))
-    return Sum(size, pieces)
+        file.seek(start)
+        return _crc(file, size, memoryview(bytearray(min(size, READ_BYTES))))

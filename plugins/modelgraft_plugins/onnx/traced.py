@@ -328,8 +328,8 @@ def _compared(
 
     with in_turn(host.state, torch.float32):
         has_many = any(beside(graph).is_file() for graph in folder.glob("*.onnx"))
-        first, *more = [partial(assembled, is_of_many=is_of_many) for is_of_many in ([True, False] if has_many else [False])]
-        return prove(loop, host.state.parts(()), first, precision, variant=manifest["variant"], more=more)
+        few, many = (partial(assembled, is_of_many=is_of_many) for is_of_many in (False, True))
+        return prove(loop, host.state.parts(()), few, precision, variant=manifest["variant"], many=many if has_many else None)
 
 
 def prove(
@@ -339,23 +339,25 @@ def prove(
     precision: str,
     *,
     variant: str = "",
-    more: Sequence[Callable[[], Parts]] = (),
+    many: Callable[[], Parts] | None = None,
 ) -> Parity:
     """Compare parts with those in torch, on what the loop rehearses; they are assembled when torch is done.
 
-    more  further parts that do the same, the last of which are left: the worst of all counts
+    many  parts that do the same for many rows at once, compared before the others, by what has the most rows: the worse of both counts
     """
     with torch.no_grad():
         cases = loop.rehearsals(torch_parts)
         expected = ahead(lambda *case: loop.rehearse(torch_parts, case, variant=variant), cases)
 
-        def compared(assemble: Callable[[], Parts]) -> Parity:
+        def compared(assemble: Callable[[], Parts], numbers: Sequence[int]) -> Parity:
             let_go()  # of those that were compared before: their weights are never held beside these
             parts, tolerance = assemble(), TOLERANCES[precision][0]
-            tried = partial(_rehearsed, loop, parts, variant)
-            return parity_of(in_order(expected), tried, cases, tolerance=tolerance, writes=True)
+            tried, told = partial(_rehearsed, loop, parts, variant), in_order([expected[number] for number in numbers])
+            return parity_of(told, tried, [cases[number] for number in numbers], tolerance=tolerance, writes=True)
 
-        return max(map(compared, (assemble, *more)), key=lambda parity: parity.relative)
+        largest = max(range(len(cases)), key=lambda number: sum(tensor.numel() for tensor in cases[number]))
+        before = [compared(many, [largest])] if many is not None else []
+        return max([*before, compared(assemble, range(len(cases)))], key=lambda parity: parity.relative)
 
 
 def _rehearsed(loop: Assembling, parts: Parts, variant: str, *case: Any) -> Sequence[Tensor]:

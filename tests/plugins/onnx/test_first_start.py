@@ -8,7 +8,7 @@ from tests.plugins.test_formats import gguf_of, randomised
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import modelgraft as mg
-from modelgraft_plugins.onnx import measured, runtime, tuned
+from modelgraft_plugins.onnx import many_rows, measured, runtime, tuned
 
 GRAPH = """
 modelgraft: 1
@@ -55,3 +55,13 @@ def test_a_graph_that_was_proven_is_not_opened_again(opened, tmp_path, precision
     opened.clear()
     assert answer(tmp_path, **settings) == first
     assert opened == ["model.onnx"]
+
+
+@pytest.mark.slow
+def test_a_wrong_graph_for_many_rows_is_refused(opened, tmp_path, monkeypatch):
+    """It is compared with torch as the other one is: here it takes another number for zero."""
+    monkeypatch.setattr(measured, "widens", lambda: True)
+    monkeypatch.setattr(many_rows, "MIDDLE", {8: 100})
+    with pytest.raises(mg.GraphError, match="differs from torch"):
+        answer(tmp_path, backend="onnx", export="now", precision="w8")
+    assert opened == ["model.many.onnx", "model.onnx"]
