@@ -125,7 +125,7 @@ def _node(draft: Draft, unified: Unified) -> Node:
     in_ports = {}
     for name, port in draft.in_ports.items():
         types = (draft.chosen[name],) if name in draft.chosen else port.types
-        in_ports[name] = concrete_port(replace(port, types=types), draft.owners[name], unified)
+        in_ports[name] = concrete_port(port if types == port.types else replace(port, types=types), draft.owners[name], unified)
     return Node(
         name=draft.name,
         component=host.component,

@@ -41,7 +41,8 @@ def types_of(link: Link, unified: Unified) -> tuple[Tensor, Tensor]:
 
 def concrete_port(port: Port, part: Part, unified: Unified) -> Port:
     """A port of a part."""
-    return replace(port, types=tuple(concrete_type(type_, part, unified) for type_ in port.types))
+    types = tuple(concrete_type(type_, part, unified) for type_ in port.types)
+    return port if types == port.types else replace(port, types=types)
 
 
 def concrete_input(given: GraphInput, unified: Unified) -> GraphInput:

@@ -237,11 +237,8 @@ class PortWiring:
         item = next((type_ for type_ in port.types if isinstance(type_, ListOf) and choose(given, Port((type_.item,)))), None)
         code = "list-for-one"
         if item is not None and not wire.is_list:
-            code, found, hint = (
-                "one-for-list",
-                f"{ref} gives one value ({given}), but {end} takes a list ({port})",
-                f"write {name}: [{ref}]",
-            )
+            code, hint = "one-for-list", f"write {name}: [{ref}]"
+            found = f"{ref} gives one value ({given}), but {end} takes a list ({port})"
         elif wire.is_list and choose(given, port) is not None:
             found, hint = f"{ref} gives a list ({given}) already, and {end} is fed by a list of such lists", f"write {name}: {ref}"
         else:

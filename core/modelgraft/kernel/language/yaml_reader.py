@@ -119,8 +119,7 @@ def _refuse_odd_breaks(text: str, file: str) -> None:
 def _events(text: str) -> Iterator[Any]:  # Any: event classes of PyYAML have no types
     loader = YamlLoader(text)
     try:
-        while loader.check_event():
-            yield loader.get_event()
+        yield from iter(loader.get_event, None)
     finally:
         loader.dispose()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelgraft.kernel.checking.placement import NOT_INSTALLED
@@ -30,16 +30,18 @@ class Placement:
     graph: SolvedGraph
     flags: Mapping[str, Any]  # Any: numbers of threads as well
     otherwise: Mapping[str, str]
+    usual: dict[str, str] = field(default_factory=dict)  # of nodes that say nothing themselves, once asked for
 
     def of(self, node: Node, what: str) -> str:
         """The backend, device, dtype, precision or threads of a node."""
+        if not node.runtime and what in self.usual:
+            return self.usual[what]
         whole = self.graph.graph.runtime.get(what)
         asked = (self.flags.get(what), node.runtime.get(what), whole.value if whole is not None else None)
         decided = next((str(choice) for choice in asked if choice is not None), "auto")
-        if decided != "auto":
-            return decided
         own = f"device of {self.of(node, 'backend')}" if what == "device" else what
-        return self.otherwise.get(own, self.otherwise[what])
+        found = decided if decided != "auto" else self.otherwise.get(own, self.otherwise[what])
+        return found if node.runtime else self.usual.setdefault(what, found)
 
     def limits(self, devices: Iterable[str]) -> dict[str, int]:
         """The most that devices may hold: as was asked, else as the graph says, else `otherwise`.
@@ -76,8 +78,9 @@ def plan(
     Raises InputError for an output that is not there and for weights that a backend does not have, GraphError when a formula is wrong.
     """
     ends = _wanted(solved, wanted)
-    needed = reach((ref.node for ref in ends.values() if not ref.is_input), lambda name: solved.nodes[name].feeders)
-    order = topological({name: solved.nodes[name].feeders for name in needed})
+    feeders = {name: node.feeders for name, node in solved.nodes.items()}
+    needed = reach((ref.node for ref in ends.values() if not ref.is_input), feeders.__getitem__)
+    order = topological({name: feeders[name] for name in needed})
     placement = Placement(solved, asked or {}, {**UNSAID, **(otherwise or {})})
     for name in order:
         _check_weights(solved.nodes[name], placement, solved.graph.registry)

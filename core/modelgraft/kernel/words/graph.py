@@ -156,7 +156,7 @@ class NodeSpec:
     @property
     def feeders(self) -> set[str]:
         """The nodes that it waits for."""
-        return {ref.node for ref in self.references if not ref.is_input}
+        return {ref.node for ref in self.references} - {INPUTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +268,7 @@ class Node:
     @property
     def feeders(self) -> set[str]:
         """The nodes that it waits for."""
-        return {ref.node for ref in self.references if not ref.is_input}
+        return {ref.node for ref in self.references} - {INPUTS}
 
     def opened_sources(self) -> Iterator[tuple[str, Source, int | None]]:
         """The sources whose weights it and its adapters need: the name of the part, the source, and the number of the adapter."""
