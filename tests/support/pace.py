@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support import chat_workers
 from support.forking import forks
 from support.sampling import WHOLE
 
@@ -75,6 +76,8 @@ def pytest_collection_finish() -> None:
         keep_operators()
     if "modelgraft_plugins.onnx.tuning" in sys.modules:
         try_tuned_graphs_in_forks()
+    if rendering := sys.modules.get("modelgraft_plugins.chat_rendering"):
+        chat_workers.share(rendering)
 
 
 def try_tuned_graphs_in_forks() -> None:
