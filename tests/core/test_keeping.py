@@ -20,6 +20,8 @@ from modelgraft.sources.refs import parse
 from modelgraft.sources.storage import cache_root, locked, remember_results
 from modelgraft_plugins.onnx import store
 
+pytestmark = pytest.mark.quick(2)
+
 KEY = "ab" * 16
 KINDS = ("exports", "tokenizers", "conversions", "results", "downloads")
 

@@ -23,6 +23,7 @@ from support.oracles import oracle
 from support.pictures import gallery
 
 pytestmark = [
+    pytest.mark.quick(2),
     pytest.mark.usefixtures("untuned_cache"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]

@@ -16,6 +16,7 @@ from support.flamingo import LEARNED, Tiny, deep_language, film, frames_of, said
 from support.pictures import gallery
 
 pytestmark = [
+    pytest.mark.quick(2),
     pytest.mark.usefixtures("untuned_cache"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]

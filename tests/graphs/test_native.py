@@ -22,7 +22,10 @@ from support.checkpoints import Checkpoint
 from support.open_part import configured
 from support.pictures import gallery, picture
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.quick(2),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 NEW_TOKENS = 9
 _SEEN = gallery()
 PICTURES = [[_SEEN["landscape"], _SEEN["portrait"], _SEEN["tiny"]], [_SEEN["rgba"]], [], [_SEEN["square"], _SEEN["grey"]]]

@@ -14,6 +14,8 @@ from support import tiled
 from support.checkpoints import Checkpoint
 from support.pictures import gallery, picture
 
+pytestmark = pytest.mark.quick(2)
+
 NEW_TOKENS = 9
 GALLERY = gallery()
 # pictures and a question each: of odd sizes, unlike in number, so that a batch is padded

@@ -24,6 +24,8 @@ from support.oracles import home_of, oracle
 from support.pictures import picture
 from support.tokenizers import clip_bpe
 
+pytestmark = pytest.mark.quick(2)
+
 REGISTRY = discover()
 
 

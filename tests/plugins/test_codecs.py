@@ -17,6 +17,8 @@ from modelgraft_plugins import vocoder
 from modelgraft_plugins.vocoder.codecs import SILENT, Decode, Encode
 from support.open_part import configured, counts, open_part
 
+pytestmark = pytest.mark.quick(2)
+
 REGISTRY = assemble({"vocoder": vocoder})
 TINY = {
     "encodec": {

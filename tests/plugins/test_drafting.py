@@ -23,7 +23,10 @@ from support import checkpoints
 from support.checkpoints import randomise
 from support.small_decoders import FACTS, model_of, plain_decoder
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.quick(2),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 NEW = 40
 
 

@@ -27,7 +27,10 @@ from support import checkpoints
 from support.open_part import open_part
 from support.small_decoders import CONFIGS, FACTS, model_of, plain_decoder
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.quick(2),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 PROMPTS = [[5, 6, 7, 8, 9, 5, 6], [20, 21, 22, 23, 24, 25, 26, 27, 28, 20, 21], [30, 31, 32]]
 WAYS = {
     "greedy": {},

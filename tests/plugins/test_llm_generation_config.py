@@ -23,7 +23,10 @@ from support.open_part import configured, open_part
 REGISTRY = assemble({"llm": llm})
 TEXTS = ["a photo of", "Question: how many cats are there? Answer: one or two", "x"]
 NEW = 14
-pytestmark = pytest.mark.filterwarnings("ignore:Unfeasible length constraints:UserWarning", "ignore:Using the model-agnostic default")
+pytestmark = [
+    pytest.mark.quick(2),
+    pytest.mark.filterwarnings("ignore:Unfeasible length constraints:UserWarning", "ignore:Using the model-agnostic default"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,10 @@ MODELS = {
     "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=31, n_embd=16, n_layer=2, n_head=4, n_positions=32)),
     "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=3)),
 }
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft about transformers, while it makes the oracle
+pytestmark = [
+    pytest.mark.quick(2),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]  # of peft about transformers, while it makes the oracle
 BOTH = ["q_proj", "v_proj"]
 
 
