@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import gc
 import os
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelgraft.installed import discovery, indexed
+from modelgraft.kernel.shelf.registry import Registry
 from support import chat_workers
 from support.forking import forks
 from support.sampling import WHOLE
@@ -72,12 +77,40 @@ def pytest_collection_finish() -> None:
     """Do once what would be done for each test: what was imported is no garbage, and the operators of the exporter stay the same."""
     gc.freeze()  # a look for garbage takes half a second otherwise, and each export begins one
     gc.enable()
+    keep_plugins()
     if "torch" in sys.modules:
         keep_operators()
     if "modelgraft_plugins.onnx.tuning" in sys.modules:
         try_tuned_graphs_in_forks()
     if rendering := sys.modules.get("modelgraft_plugins.chat_rendering"):
         chat_workers.share(rendering)
+
+
+def keep_plugins() -> None:
+    """Let a process find out once what is installed: each graph that is read asks, and looks at the time of some thousand files.
+
+    What is found is the same for all tests that put nothing else in the place of it; what finds it has its own, test_indexed.py.
+    """
+    if not isinstance(indexed.registry_in, _Found):
+        indexed.registry_in = _Found(indexed.registry_in)
+
+
+class _Found:
+    """Stands for `indexed.registry_in`: gives what is installed as it reads it from a folder, for each search path once."""
+
+    def __init__(self, real: Callable[..., Registry]) -> None:
+        self.real, self.known = real, dict[tuple[str, ...], Registry]()
+
+    def __call__(self, folder: Path, *, keep: bool = True) -> Registry:
+        if not discovery.is_usual():
+            return self.real(folder, keep=keep)
+        path = tuple(sys.path)
+        if path not in self.known:
+            own = tempfile.TemporaryDirectory()  # what is made of all plugins is kept beside what is known of them
+            atexit.register(own.cleanup)
+            self.real(Path(own.name))
+            self.known[path] = self.real(Path(own.name))
+        return self.known[path]
 
 
 def try_tuned_graphs_in_forks() -> None:

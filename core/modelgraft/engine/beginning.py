@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 
 from modelgraft.engine.backend import Backend
 from modelgraft.kernel.words.plan import Step
+
+CALLING = "modelgraft.engine.modules.calling"  # which imports torch
 
 
 def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
@@ -23,9 +26,9 @@ def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
         if step.device == "cpu":
             with contextlib.suppress(Exception):  # code of plugins may raise anything
                 backend(step.backend).begin(step.node, precision=step.precision or step.dtype, threads=step.threads)
-    if modules:
+    if modules and CALLING not in sys.modules:
         with _kept_whole():
-            import_module("modelgraft.engine.modules.calling")
+            import_module(CALLING)
 
 
 @contextlib.contextmanager
