@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -37,6 +39,7 @@ class _Starting:
 
     files: Files
     session: Future[Any]  # onnxruntime has no types
+    complaint: Future[str]  # of its files, which are read whole once it has started
 
 
 _lock = Lock()
@@ -66,9 +69,19 @@ def begin(folder: Path, graph: str, *, count: int | None) -> Begun:
     with _lock:
         if what not in _begun:
             pool = ThreadPoolExecutor(1, thread_name_prefix="session")
-            _begun[what] = _Starting(_files(what), pool.submit(_open_whole, what))
+            _begun[what] = _Starting(_files(what), pool.submit(_open_whole, what), pool.submit(_complaint, what))
             pool.shutdown(wait=False)
     return what
+
+
+def proof(what: Begun) -> Callable[[], str]:
+    """What waits for the end of a look at every byte of the files of a session, and gives what is wrong with them: see `seals.complaint`.
+
+    The look began with the session, where one was begun on what lies there now and nobody has taken it; else it begins now.
+    """
+    with _lock:
+        found = _begun.get(what)
+    return seals.Proof(partial(_complaint, what)).result if found is None or found.files != _files(what) else found.complaint.result
 
 
 def started(what: Begun) -> Any:  # Any: onnxruntime has no types
@@ -84,7 +97,9 @@ def started(what: Begun) -> Any:  # Any: onnxruntime has no types
 def drop(what: Begun) -> None:
     """Let go of a session that nobody has taken."""
     with _lock:
-        _begun.pop(what, None)
+        found = _begun.pop(what, None)
+    if found is not None:
+        found.complaint.cancel()
 
 
 def _files(what: Begun) -> Files:
@@ -98,11 +113,17 @@ def _files(what: Begun) -> Files:
 
 def _open_whole(what: Begun) -> Any:  # Any: onnxruntime has no types
     """Start a session on files that look unharmed: one that was cut ends the process where it is read beyond its end."""
-    folder = what.path.parent
-    names = [name for name in seals.names_in(folder) if name.startswith(what.path.name)]
-    if complaint := seals.complaint(folder, names, quick=True):
+    if complaint := _complaint(what, quick=True):
         raise seals.BrokenSeal(complaint)
     return _open(what)
+
+
+def _complaint(what: Begun, *, quick: bool = False) -> str:
+    """What is wrong with the files of a graph: its weights lie beside it under names that begin with its own, and nothing else where it
+    was tuned. Raises BrokenSeal for a folder without a seal."""
+    folder, graph = what.path.parent, what.path.name
+    names = None if what.optimised else [name for name in seals.names_in(folder) if name.startswith(graph)] or (graph,)
+    return seals.complaint(folder, names, quick=quick)
 
 
 def _open(what: Begun) -> Any:  # Any: onnxruntime has no types

@@ -14,7 +14,7 @@ from typing import Any
 
 from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, give_back_file, give_back_freed, let_go, locked, seals
 from modelgraft_plugins.onnx import memory, one_row, store
-from modelgraft_plugins.onnx.begun import Begun, started, tuned_folder
+from modelgraft_plugins.onnx.begun import Begun, proof, started, tuned_folder
 from modelgraft_plugins.onnx.leaving import leaves_tuning
 from modelgraft_plugins.onnx.runtime import AS_THEY_LIE
 from modelgraft_plugins.onnx.sessions import open_session
@@ -92,36 +92,38 @@ def for_one_row(folder: Path, device: str, *, graph: str, count: int | None = No
 
 
 def _open_tuned(folder: Path, tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
+    what = Begun(tuned / graph, True, count)
     with memory.noted("cpu", folder, files_of(folder, graph)):  # the packed weights beside them are read in their place
-        return _open_proven(tuned, None, partial(_on_host, tuned / graph, optimised=True, count=count))
+        return _open_proven(tuned, None, partial(_on_host, what), partial(proof, what))
 
 
 def _open_plain(folder: Path, graph: str, *, device: str, count: int | None) -> Any:  # Any: onnxruntime has no types
-    names = files_of(folder, graph)
-    start = partial(_on_host, folder / graph, optimised=False, count=count)
-    if device != "cpu":
-        start = partial(open_session, folder / graph, device=device, count=count)
+    names, what = files_of(folder, graph), Begun(folder / graph, False, count)
+    start = partial(_on_host, what) if device == "cpu" else partial(open_session, folder / graph, device=device, count=count)
     with memory.noted(device, folder, names):
-        return _open_proven(folder, names, start)
+        return _open_proven(folder, names, start, partial(proof, what))
 
 
-def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any]) -> Any:
-    """Start a session while its files are read whole beside it. Raises BrokenSeal, at once for a cut file or a broken beginning."""
+def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], Any], look: Callable[[], Callable[[], str]]) -> Any:
+    """Start a session while its files are read whole beside it. Raises BrokenSeal, at once for a cut file or a broken beginning.
+
+    look  begins to read them, where nobody has, and gives what waits for the end of it
+    """
     if complaint := seals.complaint(folder, names, quick=True):
         raise seals.BrokenSeal(complaint)
-    proof = seals.Proof(partial(seals.complaint, folder, names))
+    wait = look()
     opened = start()
-    if complaint := proof.result():
+    if complaint := wait():
         raise seals.BrokenSeal(complaint)
     give_back_freed()
     return opened
 
 
-def _on_host(path: Path, *, optimised: bool, count: int | None) -> Any:  # Any: onnxruntime has no types
+def _on_host(what: Begun) -> Any:  # Any: onnxruntime has no types
     """A session on a graph. Of blocks it has the scales mapped for as long as it lives, and reads them no more once they are packed."""
-    opened = started(Begun(path, optimised, count))
-    if is_in_blocks(path):
-        give_back_file(path.with_name(f"{path.name}.data"))
+    opened = started(what)
+    if is_in_blocks(what.path):
+        give_back_file(what.path.with_name(f"{what.path.name}.data"))
     return opened
 
 
