@@ -124,6 +124,7 @@ def test_real_speech_is_heard_in_three_clips(home: Path, bind: Callable[[str], m
     assert [round(float(vector.norm()), 3) for vector in each] == [20.0] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_a_real_film_is_seen_in_fifteen_clips(home: Path, bind: Callable[[str], mg.Pipeline]):
     """Five clips in time of two frames, each in three crops; the vector is the mean of theirs."""

@@ -117,6 +117,7 @@ def test_what_is_found_is_drawn(theirs: Checkpoint):
     assert (np.asarray(result["image"]) != np.asarray(PICTURES[0])).any()
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_records_one_by_one(theirs: Checkpoint, first: Path):
     """Unequal prompts, pictures of all shapes."""
     for graph, folder in (("kosmos2", theirs.folder), ("kosmos1", first)):

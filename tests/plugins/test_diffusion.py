@@ -37,6 +37,12 @@ def folder(tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """A cache of exports: the UNet takes longer to export than all else that these tests do, so that it is exported once."""
+    return tmp_path_factory.mktemp("exports")
+
+
 def graph(home, *, steps=5, name="sd", **more):
     return mg.load(home / "begun.yaml", params={"checkpoint": home / name, "steps": steps, **more})
 
@@ -90,9 +96,9 @@ def test_noise_of_the_steps_comes_from_the_seed(tmp_path, scheduler):
         )
 
 
-def test_the_unet_may_be_a_session(folder, monkeypatch, tmp_path):
+def test_the_unet_may_be_a_session(folder, monkeypatch, exports):
     """The loop stays, the UNet and the decoder are exported, each once, and the latents are those of torch."""
-    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(exports))
     on_torch, on_onnx = (painted(folder, backend=backend) for backend in ("torch", "onnx"))
     latents = [torch.stack(list(found["latents"])) for found in (on_torch, on_onnx)]
     assert (latents[0] - latents[1]).abs().max() <= 1e-4 * latents[0].abs().max()
@@ -249,13 +255,13 @@ def test_the_components_are_declared_without_diffusers():
     assert Decode().parameters() > 0
 
 
-def test_an_export_holds_the_unet_for_loops_of_others(folder, tmp_path, monkeypatch, capsys):
+def test_an_export_holds_the_unet_for_loops_of_others(folder, exports, tmp_path, monkeypatch, capsys):
     """Each part of a driven component in a folder of its own, with its ports and proof; its loop is told to be code."""
     import onnxruntime
 
     from modelgraft.cli import main
 
-    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(exports))
     params = ["--set", f"checkpoint={folder / 'sd'}", "--set", "steps=2"]
     assert main(["export", "stable_diffusion", *params, "--out", str(tmp_path / "out"), "--json"]) == 0
     manifest = json.loads(capsys.readouterr().out)

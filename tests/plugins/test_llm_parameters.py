@@ -182,6 +182,7 @@ def widths() -> dict[str, tuple[int | None, dict[str, object]]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_width_of_every_language_model_of_transformers_is_read():
     """BART calls it d_model, XLM emb_dim: a family that is not listed has the common names too."""
     wrong = {kind: width for kind, (width, config) in widths().items() if family_of(kind).read(config, "hidden_size") != width}

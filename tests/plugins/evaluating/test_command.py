@@ -315,6 +315,7 @@ def test_the_suite_of_the_notes_works(run, monkeypatch):
     assert json.loads(out)["scores"][0]["value"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_help_of_the_suites_imports_nothing_heavy(tmp_path):
     """In a process of its own, with every installed plugin."""
     heavy = ("torch", "transformers", "onnxruntime", "numpy", "PIL", "scipy")

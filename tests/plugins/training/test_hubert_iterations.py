@@ -43,6 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_each_iteration_names_units_of_the_one_before(home: Path):
     """Centres of MFCC, then of the first layer of what was trained: other units, and the same sounds are learnt again by them."""
     fit = ["units", "fit", "--clusters", str(CLUSTERS)]
