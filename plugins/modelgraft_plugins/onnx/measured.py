@@ -28,7 +28,7 @@ TRIED: Mapping[int, tuple[int, ...]] = {8: (SIZE, 64), 4: (SIZE, 64)}
 LEAST_GAIN = 1.15  # how much faster a larger block must be to be taken
 ROWS, COLUMNS, MATRICES = 1024, 2048, 8  # what is multiplied by: with 8 bits more than the cache of a core holds
 ROUNDS = 30
-MANY = 128  # rows of a prompt that are read by blocks brought to float32, where it pays: making them takes as long as some dozens of rows
+MANY = 64  # rows of a prompt that are read by blocks brought to float32, where it pays: making them takes as long as some dozens of rows
 MANY_MATRICES, MANY_ROUNDS = 2, 5
 MANY_GAIN = 1.1  # nothing is lost by it but a few pages more of a mapped file
 
@@ -144,14 +144,16 @@ def _session(bits: int, size: int, *, widened: bool = False, matrices: int = MAT
     packed = rng.integers(0, 256, (COLUMNS, ROWS // size, size * bits // 8), numpy.uint8)
     scales = numpy.full((COLUMNS, ROWS // size), 0.01, numpy.float32)
     facts: dict[str, Any] = {"K": ROWS, "N": COLUMNS, "bits": bits, "block_size": size, "accuracy_level": ACCURACY}
-    if widened:
-        packed = packed.reshape(COLUMNS, ROWS)
-        constants.append(numpy_helper.from_array(numpy.full(scales.shape, 128, numpy.uint8), "middles"))
+    if widened:  # as `many_rows` writes it
+        packed, scales = packed.reshape(-1, size), scales.reshape(-1)
+        shared = {"middles": numpy.full(scales.shape, 128, numpy.uint8), "shape": numpy.array([COLUMNS, ROWS])}
+        constants += [numpy_helper.from_array(value, name) for name, value in shared.items()]
     for number in range(matrices):
         names = [f"packed.{number}", f"scales.{number}"]
         constants += [numpy_helper.from_array(value, name) for value, name in zip((packed, scales), names, strict=True)]
         if widened:
-            nodes.append(helper.make_node("DequantizeLinear", [*names, "middles"], [f"w.{number}"], axis=1, block_size=size))
+            nodes.append(helper.make_node("DequantizeLinear", [*names, "middles"], [f"b.{number}"], axis=0))
+            nodes.append(helper.make_node("Reshape", [f"b.{number}", "shape"], [f"w.{number}"]))
             nodes.append(helper.make_node("FusedMatMul", ["x", f"w.{number}"], [f"y.{number}"], domain="com.microsoft", transB=1))
         else:
             nodes.append(helper.make_node("MatMulNBits", ["x", *names], [f"y.{number}"], domain="com.microsoft", **facts))
