@@ -57,6 +57,13 @@ def modelgraft_torch(weights: str, threads: int) -> Write:
     return _modelgraft(weights, "torch", threads)
 
 
+def modelgraft_llamacpp(weights: str, threads: int) -> Write:
+    """The same graph on llama.cpp. Weights are a file, and the folder of packages that holds the bindings, parted by a bar."""
+    file, _, packages = weights.rpartition("|")
+    sys.path.append(packages)
+    return _modelgraft(f"{file}|", "llamacpp", threads)
+
+
 def _modelgraft(weights: str, backend: str, threads: int) -> Write:
     """A graph of one node; the clock is that of the node."""
     import modelgraft as mg
@@ -265,6 +272,7 @@ def ctranslate2(weights: str, threads: int) -> Write:
 PROGRAMS: Mapping[str, Program] = {
     "modelgraft, onnx": Program("", "modelgraft", "modelgraft", "", modelgraft_onnx),
     "modelgraft, torch": Program("", "modelgraft", "modelgraft", "", modelgraft_torch),
+    "modelgraft, llamacpp": Program("", "modelgraft", "modelgraft", "llama.cpp as its backend", modelgraft_llamacpp),
     "transformers": Program("", "transformers", "transformers", "generate", transformers_eager),
     "transformers, compiled": Program("", "transformers", "transformers", "generate, static cache, torch.compile", transformers_compiled),
     "llama.cpp": Program("llama", "llama-cpp-python", "llama_cpp", "llama-cpp-python, llama_decode", llama_cpp),

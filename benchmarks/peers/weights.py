@@ -88,6 +88,11 @@ def original(cache: Path) -> Original:
 
 def of(program: str, precision: str, model: Original, *, build: bool = True) -> str:
     """What a program opens for a precision, made if it is not there. Raises NotMade."""
+    if program == "modelgraft, llamacpp":
+        file, bindings = of("llama.cpp", precision, model, build=build), environment.found(PROGRAMS)["llama.cpp"]
+        if bindings.why:
+            raise NotMade(bindings.why)
+        return f"{file}|{_packages(Path(bindings.python))}"
     if PROGRAMS[program].distribution == "modelgraft":
         return f"{model.source}|{precision}"
     if PROGRAMS[program].distribution == "transformers":
@@ -151,9 +156,14 @@ def _requantise(model: Original, target: Path, precision: str) -> None:
 
 def _behind(program: str, module: str, *words: str) -> None:
     """A module of a program, run by our Python."""
-    python = Path(environment.found(PROGRAMS)[program].python)
+    packages = _packages(Path(environment.found(PROGRAMS)[program].python))
+    run([sys.executable, "-c", BEHIND, str(packages), module, *words])
+
+
+def _packages(python: Path) -> Path:
+    """Where the packages of an environment lie, for a Python that has it behind its own."""
     sites = sorted(python.parent.parent.glob("lib/python*/site-packages")) or [python.parent.parent / "Lib" / "site-packages"]
-    run([sys.executable, "-c", BEHIND, str(sites[0]), module, *words])
+    return sites[0]
 
 
 def run(words: list[str]) -> None:

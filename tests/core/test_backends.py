@@ -192,6 +192,19 @@ def test_threads_are_told_not_to_be_heeded_where_a_backend_does_not_say_so(tmp_p
         assert any("`threads` is not for the torch backend, " in text and text.endswith("it is for: negating") for text in pipeline.load())
 
 
+def test_threads_for_all_are_for_those_that_heed_them(tmp_path):
+    """What another backend runs beside such a node is not told of; what is asked of that node alone is."""
+    registry = registry_of(heeds=("threads",))
+    node = "{use: projector/linear, with: {out_features: 3}, in: {x: inputs.x}, runtime: {backend: %s}}"
+    for own, said in ("torch", 0), ("torch, threads: 1", 1):
+        nodes = f"{{a: {node % 'negating'}, b: {node % own}}}"
+        text = f"modelgraft: 1\ninputs: {{x: 'float[batch tokens 5]'}}\nnodes: {nodes}\noutputs: {{a: a.y, b: b.y}}\n"
+        (tmp_path / "two.yaml").write_text(text)
+        with mg.open(mg.load(tmp_path / "two.yaml", registry=registry), threads=None if said else 2, init="random") as pipeline:
+            found = [text for text in pipeline.load() if "`threads` is not for the torch backend" in text]
+        assert len(found) == said
+
+
 def test_a_backend_that_has_only_load_gets_the_other_answers(tmp_path):
     """As one that was written before there were others."""
     import torch

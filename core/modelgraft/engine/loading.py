@@ -22,7 +22,7 @@ from modelgraft.engine.observers import call_watchers
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, NodeRuntime, tell
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
+from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, at_node, choices, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
@@ -280,7 +280,7 @@ class Loader:
             tell(Warned, node.name, text=text, lasting=True)
 
     def _opened(self, node: Node, step: Step) -> Loaded:
-        """Open a node and bind it to its runtime. Whatever code of a plugin raises meanwhile is a PluginError that names it."""
+        """Open a node and bind it to its runtime. What code of a plugin raises meanwhile is a PluginError that names it and the node."""
         try:
             with contained():
                 loaded = self._open(node, step)
@@ -289,6 +289,8 @@ class Loader:
                     loaded.bind(runtime)
                     if runtime.hearer is not None:
                         self._hearers = {**self._hearers, node.name: runtime.hearer}
+        except PluginError as error:
+            raise at_node(error, node.name, node.place) from (error.__cause__ or error)
         except ModelgraftError:
             raise
         except Exception as error:  # code of a plugin may raise anything while it loads

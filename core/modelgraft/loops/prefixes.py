@@ -97,7 +97,11 @@ class Remembering:
             session = self.inner.start(prompts, conditions=conditions, room=room, states=states, places=places)
         else:
             session = found
-            session.extend(prompt[count:], conditions=conditions, room=room, states=states, places=places)
+            try:
+                session.extend(prompt[count:], conditions=conditions, room=room, states=states, places=places)
+            except BaseException:  # stopped, or refused: nobody else holds it
+                found.discard()
+                raise
         return _Noted(self, _Kept(session, prompt, conditions))
 
     def forget(self) -> None:

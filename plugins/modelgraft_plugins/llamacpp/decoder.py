@@ -7,7 +7,7 @@ only what follows takes room.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ class LlamaDecoder:
 
     def __init__(self, model: Model, *, threads: int) -> None:
         self.model, self.threads = model, threads
+        self.check: Callable[[], None] = lambda: None  # raises where the run was stopped
         self._idle: list[Context] = []  # one that the next session may have
         self._lock = threading.Lock()
 
@@ -229,7 +230,7 @@ class LlamaSession:
                 raise InputError(f"there is room for {self.most:,} tokens of a row, and {row.length + count:,} are to be read")
         positions = np.array([place for row, count in read for place in range(row.length, row.length + count)], np.int32)
         sequences = np.array([row.sequence for row, count in read for _ in range(count)], np.int32)
-        logits, states = context.read(given, positions, sequences, wanted)
+        logits, states = context.read(given, positions, sequences, wanted, check=self.decoder.check)
         self.rows = [_Row(row.sequence, row.length + count) for row, count in read]
         return torch.from_numpy(logits), None if states is None else torch.from_numpy(states)
 

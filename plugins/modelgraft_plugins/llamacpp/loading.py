@@ -22,6 +22,7 @@ from modelgraft.plugin import (
     LoadContext,
     Loaded,
     Loop,
+    NodeRuntime,
     Parity,
     Problem,
     Remembering,
@@ -102,9 +103,14 @@ def _opened(context: LoadContext, shared: Mapping[str, Loaded], host: Backend) -
         model.close()
         raise
     note_memory("cpu", model.bytes)
+
+    def bind(runtime: NodeRuntime) -> None:
+        made.decoder.check = runtime.check
+        loop.bind(runtime)
+
     return Loaded(
         call,
-        bind=loop.bind,
+        bind=bind,
         close=lambda: _close(loop, made.decoder, model),
         warnings=tuple(f"{node.name}: {text}" for text in told),
         loop=loop,

@@ -70,7 +70,7 @@ def test_missing_bindings_are_one_error_with_what_to_install(tmp_path, file, bin
     capsys.readouterr()
     with mg.open(mg.load(graph), backend="llamacpp") as pipeline, pytest.raises(PluginError) as caught:
         pipeline.run(prompt="a cat")
-    wanted = "the llamacpp backend needs llama-cpp-python, which is not installed: pip install 'modelgraft[llamacpp]'"
+    wanted = "llm (say.yaml:4): the llamacpp backend needs llama-cpp-python, which is not installed: pip install 'modelgraft[llamacpp]'"
     assert wanted in str(caught.value)
 
 
@@ -85,14 +85,21 @@ def test_bindings_that_do_not_fit_their_library_say_whose_it_is(tmp_path, file, 
         monkeypatch.setenv("LLAMA_CPP_LIB_PATH", folder)
         with mg.open(mg.load(graph), backend="llamacpp") as pipeline, pytest.raises(PluginError, match=hint) as caught:
             pipeline.run(prompt="a cat")
+        assert str(caught.value).startswith("llm (say.yaml:4): llama-cpp-python is installed, and cannot be imported (Failed")
         assert "undefined symbol: llama_process" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        (["--precision", "w8"], "llm: the llamacpp backend has no precision 'w8'; it has float32"),
-        (["--dtype", "float16"], "llm: the llamacpp backend has no dtype 'float16'; it has float32"),
+        (
+            ["--precision", "w8"],
+            "llm: the llamacpp backend has no precision 'w8'; it has float32: run it with --backend onnx, or write another precision",
+        ),
+        (
+            ["--dtype", "float16"],
+            "llm: the llamacpp backend has no dtype 'float16'; it has float32: run it with --backend torch, or write another dtype",
+        ),
         (["--device", "cuda:0"], "device is 'cuda:0'; wanted: auto or cpu"),
     ],
     ids=["precision", "dtype", "device"],

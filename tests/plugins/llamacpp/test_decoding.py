@@ -19,7 +19,7 @@ from modelgraft import GraphError, InputError
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import ReadsIds, stepping
 from modelgraft.plugin import Places
-from modelgraft_plugins.llamacpp import loading
+from modelgraft_plugins.llamacpp import loading, native
 from modelgraft_plugins.llamacpp.backend import LlamaCppBackend
 from modelgraft_plugins.llamacpp.decoder import LlamaDecoder
 from modelgraft_plugins.llamacpp.library import library
@@ -42,6 +42,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("gguf")
     model = randomised(LlamaForCausalLM(LlamaConfig(**SIZES)))
     return {kind: gguf_of(home / f"{kind}.gguf", model, "llama", kind) for kind in TOLERANCES}
+
+
+class Stopped(Exception):
+    """What a run that was stopped raises."""
 
 
 def graph_of(path: Path, prompt: str = "{prompt}", **config: Any) -> mg.Graph:
@@ -118,6 +122,36 @@ def test_a_prompt_that_is_read_in_pieces_is_read_as_in_torch(both):
         session.close()
     for got, expected in zip(*found, strict=True):
         assert near(got, expected, tolerance)
+
+
+@torch.no_grad()
+def test_a_large_model_reads_in_small_pieces_and_a_stop_ends_it_between_them(files, monkeypatch):
+    """Its logits are those of one piece; what was read until then is gone, and the memory serves the next."""
+    prompt = torch.randn(1, 200, SIZES["hidden_size"], generator=torch.Generator().manual_seed(1)) * 0.3
+    found = []
+    for products in (native.PRODUCTS, 1):
+        monkeypatch.setattr(native, "PRODUCTS", products)
+        decoder = LlamaDecoder(Model(library(), files["F32"]), threads=1)
+        asked: list[int] = []
+        decoder.check = lambda asked=asked: asked.append(len(asked))
+        session = decoder.start(list(prompt), room=2)
+        found.append((decoder, len(asked), session.logits.clone()))
+        session.close()
+    (one, whole, expected), (other, pieces, got) = found
+    assert (whole, pieces) == (0, 3)  # between four pieces of 64 and less
+    assert near(got, expected, TOLERANCES["F32"])
+
+    def stop() -> None:
+        raise Stopped
+
+    asking, other.check = other.check, stop
+    with pytest.raises(Stopped):
+        other.start(list(prompt), room=2)
+    other.check = asking
+    assert near(other.start(list(prompt), room=2).logits, expected, TOLERANCES["F32"])
+    for decoder in (one, other):
+        decoder.close()
+        decoder.model.close()
 
 
 @torch.no_grad()
