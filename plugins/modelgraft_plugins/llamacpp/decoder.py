@@ -94,6 +94,7 @@ class LlamaSession:
     """What was read: see modelgraft.plugin.LooksAhead and Continuable; tokens may come as numbers (ReadsIds of the core's loops).
 
     most  tokens that each row may read, prompt and answer
+    made  where the logits of a step are put, float32[rows vocabulary]: they are valid until the session reads on
     """
 
     decoder: LlamaDecoder
@@ -103,6 +104,7 @@ class LlamaSession:
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     states: Tensor | None = None
     gives_states: bool = False
+    made: Array | None = None
 
     @property
     def bytes(self) -> int:
@@ -125,6 +127,15 @@ class LlamaSession:
 
     def step_ids(self, tokens: Sequence[int]) -> Tensor:
         """See ReadsIds."""
+        context, rows = self._open, self.rows
+        if len(tokens) == len(rows) <= context.steps:
+            self._fits([1] * len(rows))
+            if self.made is None or len(self.made) != len(rows):  # as large as a row of the head: making it anew costs more than to fill it
+                self.made = np.empty((len(rows), context.model.vocabulary), np.float32)
+            context.step(tokens, [row.length for row in rows], [row.sequence for row in rows], self.made)
+            self.rows = [_Row(row.sequence, row.length + 1) for row in rows]
+            self.logits, self.states = torch.from_numpy(self.made), None
+            return self.logits
         logits, states = self._read_tokens(np.array(tokens, np.int32), 1)
         self.logits, self.states = logits, states[:, None] if states is not None and self.gives_states else None
         return self.logits
@@ -181,7 +192,7 @@ class LlamaSession:
     def fork(self, rows: Tensor) -> LlamaSession:
         """See Session."""
         context = self._open
-        other = LlamaSession(self.decoder, context, list(self.rows), self.most, self.logits, self.states, self.gives_states)
+        other = LlamaSession(self.decoder, context, list(self.rows), self.most, self.logits.clone(), self.states, self.gives_states)
         other._move([int(row) for row in rows], states=context.states, leaves=True)
         return other
 
@@ -224,15 +235,19 @@ class LlamaSession:
     def _read(self, given: Array, counts: Sequence[int], wanted: Array) -> tuple[Tensor, Tensor | None]:
         """Read so many tokens of each row, one row behind the other."""
         context = self._open
+        self._fits(counts)
         read = list(zip(self.rows, counts, strict=True))
-        for row, count in read:
-            if row.length + count > self.most:
-                raise InputError(f"there is room for {self.most:,} tokens of a row, and {row.length + count:,} are to be read")
         positions = np.array([place for row, count in read for place in range(row.length, row.length + count)], np.int32)
         sequences = np.array([row.sequence for row, count in read for _ in range(count)], np.int32)
         logits, states = context.read(given, positions, sequences, wanted, check=self.decoder.check)
         self.rows = [_Row(row.sequence, row.length + count) for row, count in read]
         return torch.from_numpy(logits), None if states is None else torch.from_numpy(states)
+
+    def _fits(self, counts: Sequence[int]) -> None:
+        """Raise InputError where there is no room for so many tokens more of each row."""
+        for row, count in zip(self.rows, counts, strict=True):
+            if row.length + count > self.most:
+                raise InputError(f"there is room for {self.most:,} tokens of a row, and {row.length + count:,} are to be read")
 
     def _tokens(self, chosen: Sequence[int]) -> int:
         """What a memory must have room for: what these rows hold, each once, and what each may read behind it."""

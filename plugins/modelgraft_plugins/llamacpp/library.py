@@ -37,6 +37,8 @@ class Library:
 
     def complaints(self) -> str:
         """What it complained of since this was asked last, in one line; "" for nothing."""
+        if not self._said:
+            return ""  # as in front of every token
         with self._lock:
             told = "; ".join(dict.fromkeys(self._said))
             self._said.clear()

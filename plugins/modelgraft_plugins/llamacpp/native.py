@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ class Context:
         self.rows = min(-(-rows // SPARE) * SPARE, MOST_SEQUENCES)
         self.most = -(-most // STEP) * STEP
         self.at_once = min(ENDS_AT_ONCE, model.at_once) if states else model.at_once
+        self.steps = 0 if states else min(ENDS_AT_ONCE, model.at_once)  # rows that `step` takes
         settings = self._settings(threads)
         self.pointer = self.native.llama_init_from_model(model.pointer, settings)
         if not self.pointer:
@@ -158,11 +159,19 @@ class Context:
             done += new
         return logits, states
 
+    def step(self, tokens: Sequence[int], positions: Sequence[int], sequences: Sequence[int], logits: Array) -> None:
+        """Read a token of each sequence, as `read` does, into float32[tokens vocabulary]. Not where states are given, nor of many."""
+        self._decode_batch(self._batch.filled(tokens, positions, sequences, True), len(tokens))
+        ctypes.memmove(logits.ctypes.data, self.native.llama_get_logits(self.pointer), logits.nbytes)
+
     def _decode(self, given: Array, positions: Array, sequences: Array, wanted: Array) -> None:
+        self._decode_batch(self._batch.filled(given, positions, sequences, wanted), len(positions))
+
+    def _decode_batch(self, batch: Any, count: int) -> None:
         self.model.library.complaints()
-        code = self.native.llama_decode(self.pointer, self._batch.filled(given, positions, sequences, wanted))
+        code = self.native.llama_decode(self.pointer, batch)
         if code == FULL:
-            raise InputError(f"llama.cpp has no room for {len(positions)} more tokens in a memory of {self.most:,}")
+            raise InputError(f"llama.cpp has no room for {count} more tokens in a memory of {self.most:,}")
         if code:
             raise RuntimeError(f"llama_decode gave {code}: {self.model.library.complaints() or 'it does not say why'}")
 
@@ -205,22 +214,25 @@ class _Batch:
     """What llama_decode takes, made once: arrays that are filled for every call."""
 
     def __init__(self, native: Any, most: int) -> None:
-        self.positions, self.sequences = np.empty(most, np.int32), np.empty(most, np.int32)
+        self.positions, self.sequences, self.tokens = (np.empty(most, np.int32) for _ in range(3))
         self.counts, self.wanted = np.ones(most, np.int32), np.empty(most, np.int8)
         step = self.sequences.itemsize
         self.places = np.arange(most, dtype=np.uintp) * step + self.sequences.ctypes.data  # of the one sequence that each is of
         self.batch, self.types = native.llama_batch(), dict(native.llama_batch._fields_)
+        self.known = _pointer(self.tokens, self.types["token"])
         for name, array in (("pos", self.positions), ("n_seq_id", self.counts), ("seq_id", self.places), ("logits", self.wanted)):
             setattr(self.batch, name, _pointer(array, self.types[name]))
 
-    def filled(self, given: Array, positions: Array, sequences: Array, wanted: Array) -> Any:
-        """The same with these; `given` must live until it was read."""
+    def filled(self, given: Any, positions: Any, sequences: Any, wanted: Any) -> Any:
+        """The same with these. given: numbers of tokens, or embeddings, float32[n width], which must live until they were read."""
         count, batch = len(positions), self.batch
         self.positions[:count], self.sequences[:count], self.wanted[:count] = positions, sequences, wanted
         batch.n_tokens = count
-        name, other = ("token", "embd") if given.ndim == 1 else ("embd", "token")
-        setattr(batch, name, _pointer(given, self.types[name]))
-        setattr(batch, other, None)
+        if np.ndim(given) == 1:
+            self.tokens[:count] = given
+            batch.token, batch.embd = self.known, None
+        else:
+            batch.token, batch.embd = None, _pointer(given, self.types["embd"])
         return batch
 
 

@@ -142,7 +142,7 @@ def _session(bits: int, size: int, *, widened: bool = False, matrices: int = MAT
 
     rng, nodes, constants = numpy.random.default_rng(0), [], []
     packed = rng.integers(0, 256, (COLUMNS, ROWS // size, size * bits // 8), numpy.uint8)
-    scales = numpy.full((COLUMNS, ROWS // size), 0.01, numpy.float32)
+    scales: Array = numpy.full((COLUMNS, ROWS // size), 0.01, numpy.float32)
     facts: dict[str, Any] = {"K": ROWS, "N": COLUMNS, "bits": bits, "block_size": size, "accuracy_level": ACCURACY}
     if widened:  # as `many_rows` writes it
         packed, scales = packed.reshape(-1, size), scales.reshape(-1)
