@@ -136,6 +136,7 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
     """
     from modelgraft.engine.cache import MEMORY_BYTES, Cache  # what runs is imported when something is to run
     from modelgraft.engine.fusing import fuse
+    from modelgraft.engine.heeding import for_those_that_heed
     from modelgraft.engine.pipeline import Pipeline
 
     solved = check(_with_params(graph, asked.params), offline=asked.offline)
@@ -145,7 +146,8 @@ def open(graph: Subject, asked: Asked) -> Pipeline:
 
     def replan(wanted: tuple[str, ...] | None = None) -> Plan:
         with making_many():
-            return fuse(planner.plan(solved, made=ShownPlan, wanted=wanted, asked=placed, otherwise=where))
+            planned = planner.plan(solved, made=ShownPlan, wanted=wanted, asked=placed, otherwise=where)
+            return fuse(for_those_that_heed(planned))
 
     folder = _folder_for_results(asked.cache_dir) if asked.cache_dir else None
     cache = Cache(memory_bytes=MEMORY_BYTES if asked.cache_bytes is None else asked.cache_bytes, folder=folder)

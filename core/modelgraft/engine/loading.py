@@ -14,6 +14,7 @@ from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_functi
 from modelgraft.engine.beginning import begin, looks
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.freeing import close, give_back, marks_of
+from modelgraft.engine.lacking import at_node
 from modelgraft.engine.leaving import Leaving
 from modelgraft.engine.ledger import Block, Holding, Ledger
 from modelgraft.engine.measuring import blocks_of, metered
@@ -22,7 +23,7 @@ from modelgraft.engine.observers import call_watchers
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, NodeRuntime, tell
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, at_node, choices, raise_if_any
+from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, PluginError, Problem, SourceError, choices, raise_if_any
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
@@ -290,7 +291,7 @@ class Loader:
                     if runtime.hearer is not None:
                         self._hearers = {**self._hearers, node.name: runtime.hearer}
         except PluginError as error:
-            raise at_node(error, node.name, node.place) from (error.__cause__ or error)
+            raise at_node(error, node) from (error.__cause__ or error)
         except ModelgraftError:
             raise
         except Exception as error:  # code of a plugin may raise anything while it loads

@@ -94,11 +94,11 @@ def test_bindings_that_do_not_fit_their_library_say_whose_it_is(tmp_path, file, 
     [
         (
             ["--precision", "w8"],
-            "llm: the llamacpp backend has no precision 'w8'; it has float32: run it with --backend onnx, or write another precision",
+            "llm: the llamacpp backend has no precision 'w8'; it has float32; found on: onnx",
         ),
         (
             ["--dtype", "float16"],
-            "llm: the llamacpp backend has no dtype 'float16'; it has float32: run it with --backend torch, or write another dtype",
+            "llm: the llamacpp backend has no dtype 'float16'; it has float32; found on: compile, onnx, torch",
         ),
         (["--device", "cuda:0"], "device is 'cuda:0'; wanted: auto or cpu"),
     ],

@@ -10,7 +10,6 @@ from modelgraft.kernel.checking.placement import NOT_INSTALLED
 from modelgraft.kernel.planning.counting import CountBuilt, add_up, count, weight_bytes
 from modelgraft.kernel.planning.provenance import key_of
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.kernel.words.backends import elsewhere
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import INPUTS, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.order import reach, topological
@@ -96,7 +95,6 @@ def plan(
         keys[name] = step.key
         steps.append(step)
     pruned = tuple(name for name in solved.nodes if name not in needed)
-    steps = _for_those_that_heed(steps, solved.graph.registry)
     return made(solved, ends, tuple(steps), pruned, add_up(_counted_once(steps)), placement.limits({step.device for step in steps}))
 
 
@@ -135,29 +133,14 @@ def _step(
     )
 
 
-def _for_those_that_heed(steps: list[Step], registry: Registry) -> list[Step]:
-    """Threads that all nodes are given are for those whose backend heeds them, where there are such; a node's own stay its own."""
-
-    def heeds(step: Step) -> bool:
-        card = registry.backends.get(step.backend)
-        return card is not None and "threads" in card.heeds
-
-    modules = [step for step in steps if step.node.component.module is not None]
-    if not any(step.threads and heeds(step) for step in modules):
-        return steps
-    deaf = {step.node.name for step in modules if not heeds(step) and step.node.runtime.get("threads") is None}
-    return [replace(step, threads=None) if step.node.name in deaf else step for step in steps]
-
-
 def _check_weights(node: Node, placement: Placement, registry: Registry) -> None:
     """Refuse a precision, or without one a dtype, that the backend of a node is known not to have."""
-    backend, precision = placement.of(node, "backend"), placement.of(node, "precision")
-    what = "precision" if precision else "dtype"
+    backend, what = placement.of(node, "backend"), "precision" if placement.of(node, "precision") else "dtype"
     card, wanted = registry.backends.get(backend), placement.of(node, what)
     known = card.precisions if card is not None else ()
     if node.component.module is not None and known and wanted not in known:
-        found = f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}"
-        raise InputError(f"{found}: {elsewhere(registry.backends, what, wanted)}")
+        have = choices(name for name, other in registry.backends.items() if wanted in other.precisions)
+        raise InputError(f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}; found on: {have}")
 
 
 # -- what is wanted -----------------------------------------------------------------------------------------------------

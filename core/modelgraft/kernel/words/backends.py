@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from modelgraft.kernel.words.wording import option
 
 UNCHOSEN = "auto"  # a backend or a device that nobody has chosen
 USUAL = "torch"  # the backend that "auto" means
@@ -42,9 +39,3 @@ class BackendCard:
         """The devices that it takes, such as "auto, cpu, cuda or cuda:1"."""
         known = [UNCHOSEN, *self.devices, *(f"{kind}:1" for kind in self.devices if kind != "cpu")]
         return f"{', '.join(known[:-1])} or {known[-1]}"
-
-
-def elsewhere(backends: Mapping[str, BackendCard], what: str, wanted: str) -> str:
-    """The way out where a backend does not have a precision or dtype (`what`): one that has it, or another."""
-    others = sorted((name for name, card in backends.items() if wanted in card.precisions), key=lambda name: (name != USUAL, name))
-    return f"run it with {option('backend', others[0])}, or write another {what}" if others else f"write another {what}"

@@ -20,7 +20,6 @@ what was written, for who puts it into another message, and for the command line
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,14 +181,6 @@ def where_of(error: BaseException) -> dict[str, str]:
     place = str(error.place) if isinstance(error, InputError) and error.place is not None else ""
     found = {"node": error.node, "component": error.component, "place": place}
     return {name: value for name, value in found.items() if value}
-
-
-def at_node(error: PluginError, node: str, place: Place | None) -> PluginError:
-    """What a plugin or a backend lacks or breaks, with the node that needed it and where that stands; as it is where it says so itself."""
-    text = error.unworded
-    if re.search(rf"(?<![\w/]){re.escape(node)}(?![\w/])", text):
-        return error
-    return PluginError(f"{node} ({place.short}): {text}" if place else f"{node}: {text}")
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

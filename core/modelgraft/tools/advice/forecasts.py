@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelgraft.kernel.words.backends import UNCHOSEN, USUAL, elsewhere
+from modelgraft.kernel.words.backends import UNCHOSEN, USUAL
 from modelgraft.kernel.words.errors import Place, Problem, choices
 from modelgraft.kernel.words.graph import GraphSpec, Node
 from modelgraft.kernel.words.source import NO_WEIGHTS_HINT
@@ -52,6 +52,7 @@ def _precision(graph: GraphSpec, node: Node) -> Iterator[Problem]:
     if node.component.module is None or not known or wanted in (None, UNCHOSEN, *known):
         return
     found = f"{node.name}: the {backend} backend has no {what} '{wanted}'; it has {choices(known)}"
-    hint = elsewhere(backends, what, str(wanted))
+    others = sorted((name for name, card in backends.items() if wanted in card.precisions), key=lambda name: (name != USUAL, name))
+    hint = f"run it with {option('backend', others[0])}, or write another {what}" if others else f"write another {what}"
     place = next((value.origin.place for value in (graph.nodes[node.name].runtime.get(what), graph.runtime.get(what)) if value), None)
     yield Problem("wrong-value", found, place or node.place, hint, node=node.name)
