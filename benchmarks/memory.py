@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -70,10 +71,12 @@ class Opening:
     backend: str
     precision: str
 
-    @property
-    def weights_mb(self) -> float:
-        """Of all numbers in the precision; tables that stay in float32 are not allowed for."""
-        return self.numbers * BYTES[self.precision] / MB
+    def weights_mb(self, held: float | None) -> float:
+        """Of all numbers in the precision. held: bytes of a number as the graph holds them, where its blocks say more than the precision.
+
+        A table of words that stays in float32 beside a graph counts as if it were in blocks too: that is not allowed for.
+        """
+        return self.numbers * (held or BYTES[self.precision]) / MB
 
 
 def sources(asked: Asked, cache: Path) -> dict[str, tuple[str, int]]:
@@ -145,16 +148,33 @@ def work(source: str, backend: str, precision: str, tiny: Path) -> dict[str, flo
         "peak": peaks["peak"] - base,
         "anonymous": peaks["anonymous"] - lowest,
         "child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "held": bytes_of_a_number() if backend == "onnx" and precision in ("w8", "w4") else 0.0,
     }
+
+
+def bytes_of_a_number() -> float:
+    """Of the largest graph of the cache, its blocks with their scales, and with what stands at the middle of those that a file holds."""
+    import onnx
+
+    from modelgraft_plugins.onnx import store
+
+    data = max(store.exports_root().glob("*/*/*.onnx.data"), key=lambda path: path.stat().st_size)
+    graph = onnx.load(data.with_suffix(""), load_external_data=False).graph
+    blocks = [{fact.name: fact.i for fact in node.attribute} for node in graph.node if node.op_type == "MatMulNBits"]
+    beside = {name for node in graph.node if node.op_type == "MatMulNBits" for name in node.input[1:]}
+    beside |= {name for node in graph.node if node.name.endswith(".shifts") for name in node.input}
+    plain = sum(math.prod(held.dims) for held in graph.initializer if held.name not in beside)
+    numbers: int = plain + sum(facts["K"] * facts["N"] for facts in blocks)
+    return data.stat().st_size / numbers
 
 
 def row(one: Opening, start: str, found: Mapping[str, float]) -> Row:
     """An opening; its ratio is to the weights in the precision."""
-    mib = 2**20 / MB
+    mib, weights = 2**20 / MB, one.weights_mb(found["held"])
     return {
-        "kind": one.kind, "backend": one.backend, "precision": one.precision, "start": start, "weights": round(one.weights_mb),
-        "peak": round(found["peak"] * mib), "ratio": found["peak"] * mib / one.weights_mb, "anonymous": round(found["anonymous"] * mib),
-        "own": found["anonymous"] * mib / one.weights_mb, "child": round(found["child"] * mib) or None,
+        "kind": one.kind, "backend": one.backend, "precision": one.precision, "start": start, "weights": round(weights),
+        "peak": round(found["peak"] * mib), "ratio": found["peak"] * mib / weights, "anonymous": round(found["anonymous"] * mib),
+        "own": found["anonymous"] * mib / weights, "child": round(found["child"] * mib) or None,
     }  # fmt: skip
 
 
@@ -187,8 +207,9 @@ TABLE = Table(
     title="Memory of opening a model",
     says="A LLaMA of 125 million numbers at random in files of five kinds, and SmolLM2-135M as published. The peak of a process "
     "from before it opens the model to after its second token, imports left out, as MB and as a part of the weights (all numbers in the "
-    "precision that is asked for; goal: 1.1). Mapped pages of files count, as the system counts them; anonymous ones belong to no file. "
-    "A first opening finds nothing that was made of the weights. A child is the largest process that it started, imports included.",
+    "precision that is asked for, blocks with their scales as the graph holds them; goal: 1.1). Mapped pages of files count, as the "
+    "system counts them; anonymous ones belong to no file. A first opening finds nothing that was made of the weights. A child is the "
+    "largest process that it started, imports included.",
     columns={
         "kind": "files", "backend": "backend", "precision": "precision", "start": "opening", "weights": "weights, MB", "peak": "peak, MB",
         "ratio": "of the weights", "anonymous": "anonymous, MB", "own": "of the weights", "child": "a child, MB",

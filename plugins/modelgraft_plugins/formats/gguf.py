@@ -10,7 +10,7 @@ import gc
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,9 +150,11 @@ def _entry(source: GgufFile, stored: Stored, config: Mapping[str, Any]) -> tenso
         return None
     name, heads = named
 
-    def make() -> np.ndarray:
-        tensor = _dequantise(source.path, stored)
-        return _rows_of_halves(tensor, heads) if heads else tensor
+    def make() -> np.ndarray | Iterator[np.ndarray]:
+        import numpy as np
+
+        pieces = _dequantised(source.path, stored)
+        return _rows_of_halves(np.concatenate(list(pieces)), heads) if heads else pieces
 
     return name, stored.shape, make
 
@@ -180,7 +182,8 @@ def _as_stored(tensor: np.ndarray) -> np.ndarray:
     return tensor
 
 
-def _dequantise(path: Path, stored: Stored) -> np.ndarray:
+def _dequantised(path: Path, stored: Stored) -> Iterator[np.ndarray]:
+    """A tensor, some rows after the others."""
     import gguf
     import numpy as np
     from gguf.quants import dequantize
@@ -194,17 +197,16 @@ def _dequantise(path: Path, stored: Stored) -> np.ndarray:
     if stored.start + wanted > path.stat().st_size:
         raise ValueError(f"it is cut: tensor '{stored.name}' ends at byte {stored.start + wanted}, the file has {path.stat().st_size}")
     width = stored.shape[-1]
-    row_bytes, step = width // block * block_bytes, max(1, PIECE // max(width, 1))
-    made = np.empty(stored.shape, np.float32)
-    rows = made.reshape(-1, width)
-    for start in range(0, len(rows), step):  # what the package makes on the way takes several times as much as what it gives
-        piece = rows[start : start + step]
+    row_bytes, together = width // block * block_bytes, math.prod(stored.shape[1:-1])  # rows that are one of the first axis
+    rows, step = math.prod(stored.shape[:-1]), max(1, PIECE // max(width * together, 1)) * together
+    for start in range(0, rows, max(step, 1)):  # what the package makes on the way takes several times as much as what it gives
+        piece = np.empty((min(step, rows - start), width), np.float32)
         raw = np.fromfile(path, dtype=np.uint8, count=len(piece) * row_bytes, offset=stored.start + start * row_bytes)
         if gguf_blocks.holds(stored):
             gguf_blocks.widen(raw.reshape(len(piece), width // gguf_blocks.SIZE, -1), kind, piece)  # in half the time of the package
         else:
             piece[:] = dequantize(raw.reshape(len(piece), row_bytes), kind)
-    return made
+        yield piece.reshape(-1, *stored.shape[1:])
 
 
 def _write_tokenizer(source: GgufFile, folder: Path, config: Mapping[str, Any]) -> None:

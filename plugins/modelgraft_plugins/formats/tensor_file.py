@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 ITEM_BYTES = {"F32": 4, "F16": 2}
-Entry = tuple[str, tuple[int, ...], "Callable[[], np.ndarray]"]  # name, shape, what makes the tensor when its turn comes
+Entry = tuple[
+    str, tuple[int, ...], "Callable[[], np.ndarray | Iterator[np.ndarray]]"
+]  # name, shape, what makes the tensor, or runs of its rows
 
 
 def write(path: Path, entries: Sequence[Entry], *, dtype: str) -> None:
@@ -31,7 +33,12 @@ def write(path: Path, entries: Sequence[Entry], *, dtype: str) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape, make in entries:
-            tensor = make()
-            if tensor.shape != shape:
-                raise ValueError(f"tensor '{name}' is {tensor.shape} where {shape} is wanted")
-            file.write(tensor.astype({"F32": "<f4", "F16": "<f2"}[dtype], order="C", copy=False).data)
+            made = make()
+            rows = 0
+            for tensor in made if isinstance(made, Iterator) else (made,):
+                rows += tensor.shape[0] if tensor.shape else 0
+                if tensor.shape[1:] != shape[1:] or len(tensor.shape) != len(shape) or rows > math.prod(shape[:1]):
+                    raise ValueError(f"tensor '{name}' is {tensor.shape} where {shape} is wanted")
+                file.write(tensor.astype({"F32": "<f4", "F16": "<f2"}[dtype], order="C", copy=False).data)
+            if shape and rows != shape[0]:
+                raise ValueError(f"tensor '{name}' has {rows} rows where {shape} is wanted")

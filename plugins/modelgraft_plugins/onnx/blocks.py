@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import ExportError
+from modelgraft.plugin import ExportError, giving_back
+from modelgraft_plugins.onnx.giving_back import GIVEN_BACK
 
 if TYPE_CHECKING:
     import numpy
@@ -113,8 +114,12 @@ def is_of(blocks: PublishedBlocks, matrix: torch.Tensor) -> bool:
     if blocks.numbers.shape != tuple(matrix.shape):
         return False
     step = max(1, COMPARED // max(matrix.shape[1], 1))
-    parts = ((start, start + step) for start in range(0, len(matrix), step))
-    return all(numpy.array_equal(blocks.rows(start, stop), matrix[start:stop].detach().float().numpy()) for start, stop in parts)
+    give = giving_back([matrix.detach()]) if matrix.nbytes > GIVEN_BACK else lambda: None
+    for start in range(0, len(matrix), step):
+        if not numpy.array_equal(blocks.rows(start, start + step), matrix[start : start + step].detach().float().numpy()):
+            return False
+        give()
+    return True
 
 
 def _turned(columns: Any) -> torch.Tensor:

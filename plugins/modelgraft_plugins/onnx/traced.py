@@ -188,7 +188,7 @@ def load(
         fresh: Sessions = {}
         return proofs.opened(  # which lets go of the module before sessions open
             key_for(variant),
-            partial(_open, context, sharing, fresh),
+            partial(_open, context, sharing, fresh, at_home if variant == own else None),
             build=lambda folder: _build(open_host(), context, precision, folder, variant, fresh),
             prove=lambda kept: _compared(open_host(), kept.folder, kept.manifest, precision, context.weights),
         )
@@ -204,17 +204,19 @@ def load(
 
     remark = entry.manifest["notes"].get("remark", "")
     warnings = [*entry.manifest["warnings"], *(f"{node.name}: {text}" for text in (*said, remark, *remarks) if text)]
-    loop.prepare(at_home)
     taps = giving if node.component.taps else None
     loaded = Loaded(giving(wanted), bind=loop.bind, close=loop.close, warnings=tuple(warnings), loop=loop, is_shared=False, giving=taps)
     return loaded, entry
 
 
-def _open(context: LoadContext, sharing: Sharing, fresh: Sessions, entry: store.Entry) -> tuple[Assembling, Parts, list[str]]:
+def _open(
+    context: LoadContext, sharing: Sharing, fresh: Sessions, at_home: LoadContext | None, entry: store.Entry
+) -> tuple[Assembling, Parts, list[str]]:
     """The loop of a node, its parts, and what a user must know of the sessions.
 
     sharing  opens them
     fresh    those that its graphs were proven with, where this process has just written them
+    at_home  what the loop is prepared with, before they are opened: reading a tokenizer takes much for a moment; None: it is not needed
     """
     remarks, doubted = list[str](), set[str]()
 
@@ -237,6 +239,8 @@ def _open(context: LoadContext, sharing: Sharing, fresh: Sessions, entry: store.
 
     loop = loop_of(context.node, entry.manifest["facts"], resolve)
     assert isinstance(loop, Assembling)
+    if at_home is not None:
+        loop.prepare(at_home)
     widens = context.device == "cpu" and widens_here()
     settings: dict[str, Any] = {"device": context.device, "weights": context.weights, "of_many": of_many if widens else None}
     opened = FolderOpened(entry.folder, entry.manifest, session, one_row=one_row, **settings)

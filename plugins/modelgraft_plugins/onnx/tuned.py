@@ -68,7 +68,7 @@ def session(
     if leaves_tuning(folder.name, is_worth_it=bool(remarks) or _is_worth_tuning(folder, graph, tuned)):
         if fresh is not None and fresh.session is not None:
             with memory.noted(device, folder, files_of(folder, graph)):
-                return fresh.taken(), remarks
+                return _packed(folder / graph, fresh.taken()), remarks
         return _open_plain(folder, graph, device=device, count=count), remarks
     if fresh is not None:
         fresh.taken()  # and let go of, before another is opened
@@ -120,11 +120,14 @@ def _open_proven(folder: Path, names: Sequence[str] | None, start: Callable[[], 
 
 
 def _on_host(what: Begun) -> Any:  # Any: onnxruntime has no types
+    return _packed(what.path, started(what))
+
+
+def _packed(path: Path, session: Any) -> Any:  # Any: onnxruntime has no types
     """A session on a graph. Of blocks it has the scales mapped for as long as it lives, and reads them no more once they are packed."""
-    opened = started(what)
-    if is_in_blocks(what.path):
-        give_back_file(what.path.with_name(f"{what.path.name}.data"))
-    return opened
+    if is_in_blocks(path):
+        give_back_file(path.with_name(f"{path.name}.data"))
+    return session
 
 
 def files_of(folder: Path, graph: str) -> Sequence[str]:
