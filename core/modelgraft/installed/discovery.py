@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from modelgraft.installed.making_many import making_many
-from modelgraft.installed.offers import CORE_NAMES, Offers, overlaps
+from modelgraft.installed.offers import CORE_NAMES, Offers, may_overlap
 from modelgraft.kernel.shelf import hooks
 from modelgraft.kernel.shelf.registry import OWN_DISTRIBUTION, Card, Lost, Plugin, Registry, normal
 from modelgraft.kernel.words.errors import PluginError, choices
@@ -185,7 +185,9 @@ class _Building:
 
     def _owner_of_overlapping(self, what: str, name: str) -> str | None:
         """Who has a name that this one would take something from, though they are not equal: `.q4.gguf` of `.gguf`."""
-        return next((owner for (kind, known), owner in self.owners.items() if kind == what and overlaps(what, name, known)), None)
+        if not may_overlap(what):
+            return None
+        return next((owner for (kind, known), owner in self.owners.items() if kind == what and name.endswith(known)), None)
 
     def finish(self) -> Registry:
         for name, card in self.offers.families.items():

@@ -38,9 +38,9 @@ _WORD = re.compile(r"^[a-z][a-z0-9_]*$")
 _DASHED = re.compile(r"^[a-z][a-z0-9_-]*$")
 
 
-def overlaps(what: str, name: str, known: str) -> bool:
-    """Whether an offer would take from another although their names differ: the longest ending of a file decides its reader."""
-    return what == "weight reader" and name.endswith(known)
+def may_overlap(what: str) -> bool:
+    """Whether an offer takes from another whose name its own ends with: the longest ending of a file decides its reader."""
+    return what == "weight reader"
 
 
 @dataclass(slots=True)

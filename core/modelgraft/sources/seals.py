@@ -13,7 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures  # which imports its threads when the first are wanted
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -77,7 +77,7 @@ def write_sealed(path: Path, content: Any) -> None:
 def seal(folder: Path) -> None:
     """Write the seal of a folder that is complete."""
     inner = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL)
-    with ThreadPoolExecutor(_workers(MOST_WORKERS), thread_name_prefix="seals") as pool:
+    with futures.ThreadPoolExecutor(_workers(MOST_WORKERS), thread_name_prefix="seals") as pool:
         work = {path: [pool.submit(_sum_from, path, start) for start in _starts(path)] for path in inner}
         sums = {path: Sum(path.stat().st_size, tuple(piece.result() for piece in pieces)) for path, pieces in work.items()}
     _write(folder / SEAL, {path.relative_to(folder).as_posix(): found for path, found in sums.items()})
@@ -125,7 +125,7 @@ class Proof(Generic[Found]):
     """A look at what is kept that goes on beside other work, such as imports: its result must be asked for before an answer."""
 
     def __init__(self, look: Callable[[], Found]) -> None:
-        pool = ThreadPoolExecutor(1, thread_name_prefix="seals")
+        pool = futures.ThreadPoolExecutor(1, thread_name_prefix="seals")
         self._found = pool.submit(look)
         pool.shutdown(wait=False)
 
@@ -161,7 +161,7 @@ def _compare(folder: Path, sums: Mapping[str, Sum], names: Collection[str] | Non
     if workers <= 1 or sum(piece.size for piece in work) <= PIECE_BYTES:
         _look(work)
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="seals") as pool:
+    with futures.ThreadPoolExecutor(workers, thread_name_prefix="seals") as pool:
         list(pool.map(_look, [work[first::workers] for first in range(workers)]))  # list(): raises what a worker raised
 
 

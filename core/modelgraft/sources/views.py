@@ -36,7 +36,6 @@ from modelgraft.sources import (
     numpy_files,
     parts,
     seals,
-    torch_files,
     trained_files,
     weight_files,
 )
@@ -46,6 +45,7 @@ from modelgraft.sources.storage import sha256_of, stamp_of, was_named
 
 if TYPE_CHECKING:
     from modelgraft.kernel.shelf.registry import Registry
+    from modelgraft.sources.torch_files import TorchFile
 
 __all__ = ["MachineSources", "SourceRef", "SourceView", "find", "parse", "settle", "view", "viewed"]
 
@@ -134,7 +134,7 @@ class SourceView:
         if path is None and self.layout is not None and name in self.layout.files:
             return self.layout.files[name]
         if self.file is not None:
-            held = torch_files.look(self.file).beside.get(name) if is_torch(self.file) else None
+            held = _torch_file(self.file).beside.get(name) if is_torch(self.file) else None
             return held if isinstance(held, dict) else None
         return _read_json(path) if path is not None else None
 
@@ -260,7 +260,14 @@ def headers_of(path: Path) -> Mapping[str, TensorHeader]:
         return read_header(path)
     if path.suffix == ".npz":
         return numpy_files.look(path)
-    return {key: stored.header for key, stored in torch_files.look(path).tensors.items()} if is_torch(path) else {}
+    return {key: stored.header for key, stored in _torch_file(path).tensors.items()} if is_torch(path) else {}
+
+
+def _torch_file(path: Path) -> TorchFile:
+    """What a file of torch says; what reads it is imported for the first, because few sources are such files."""
+    from modelgraft.sources import torch_files
+
+    return torch_files.look(path)
 
 
 def viewed(source: Source) -> SourceView:

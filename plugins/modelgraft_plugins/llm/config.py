@@ -51,6 +51,9 @@ class States(BaseModel):
     at: Literal["written"] | tuple[str, ...] = Field(default="written", description="every token of the answer, or tokens by their names")
 
 
+LAST_STATES = States.model_construct()  # States(), for which pydantic would build what reads such settings at every import
+
+
 class LanguageConfig(WritingConfig):
     """The shared fields; not a component itself."""
 
@@ -114,7 +117,7 @@ class LanguageConfig(WritingConfig):
     deep: int = Field(
         default=0, ge=0, description="so many first layers hear inner layers of an eye, which come as {field}_deep (DeepStack)"
     )
-    states: States = Field(default=States(), description="which hidden states the output `states` gives, where somebody reads it")
+    states: States = Field(default=LAST_STATES, description="which hidden states the output `states` gives, where somebody reads it")
     trains: tuple[Literal["embeddings", "head"], ...] = Field(
         default=(), description="parts of a frozen model that are trained nevertheless, as a plan counts them"
     )
