@@ -67,6 +67,16 @@ class Kept:
         return numpy.ascontiguousarray(numpy.concatenate(found).T * numpy.float32(self.size))
 
 
+def is_of_use(blocks: PublishedBlocks, *, bits: int) -> bool:
+    """Whether blocks of a file may be kept where so many bits are wanted: see `kept_of`. Known before they are compared."""
+    return bits < max(MIDDLE) or blocks.bits == bits or not _is_shifted(blocks)
+
+
+def _is_shifted(blocks: PublishedBlocks) -> bool:
+    """Whether another number than zero stands at the middle of some of them."""
+    return blocks.offsets is not None or blocks.centre != MIDDLE[blocks.bits]
+
+
 def _left(blocks: PublishedBlocks) -> Array:
     """float32[rows blocks]: what stands at the number that the operator takes for zero."""
     beside = blocks.scales * blocks.scales.dtype.type(MIDDLE[blocks.bits] - blocks.centre)
@@ -97,7 +107,7 @@ def _kept(weight: Value) -> Kept | None:
     first = readers[0]() if readers else None
     if first is None or first.bits not in MIDDLE:
         return None
-    is_shifted = first.offsets is not None or first.centre != MIDDLE[first.bits]
+    is_shifted = _is_shifted(first)
     for read in readers[1:]:
         other = read()
         if other is None or (other.bits, other.size, other.centre) != (first.bits, first.size, first.centre):

@@ -41,7 +41,8 @@ from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.exporting import ahead, in_order, open_fresh, trace
 from modelgraft_plugins.onnx.graphs import SessionGraph
-from modelgraft_plugins.onnx.keys import OPSET
+from modelgraft_plugins.onnx.kept_blocks import MIDDLE, is_of_use
+from modelgraft_plugins.onnx.keys import OPSET, WEIGHT_BITS
 from modelgraft_plugins.onnx.measured import MANY, beside
 from modelgraft_plugins.onnx.measured import widens as widens_here
 from modelgraft_plugins.onnx.precision import TOLERANCES, bring
@@ -60,8 +61,9 @@ class FolderTracer:
     unwritten  the graphs that the module has put together, by the file that each becomes
     """
 
-    def __init__(self, folder: Path, *, half: bool, weights: Weights | None, variant: str = "") -> None:
-        self.folder, self.half, self.weights, self.variant = folder, half, weights, variant
+    def __init__(self, folder: Path, *, half: bool, weights: Weights | None, variant: str = "", bits: int = 0) -> None:
+        """bits: that matrices are brought to; blocks of the file that are of no use for them are not looked at. 0: all are."""
+        self.folder, self.half, self.weights, self.variant, self.bits = folder, half, weights, variant, bits
         self.kept: dict[str, Mapping[str, str]] = {}
         self.unwritten: dict[Path, Any] = {}
         self.proven = set[tuple[str, str]]()  # matrices of the checkpoint and of the module whose numbers are the same
@@ -86,7 +88,9 @@ class FolderTracer:
         named = [name] if name in keys else [key for key in keys if weights.shape(key) == shape]
         for key in named:
             found = weights.blocks(key)
-            if found is not None and ((key, name) in self.proven or is_of(found, tensor)):
+            if found is None or (found.bits in MIDDLE and not is_of_use(found, bits=self.bits)):
+                continue
+            if (key, name) in self.proven or is_of(found, tensor):
                 self.proven.add((key, name))
                 return found
         return None
@@ -272,7 +276,8 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, var
         found = f"{node.component.id} declares no parts, and its module is no modelgraft.plugin.Traced, which traces them"
         raise PluginError(f"plugin '{node.component.plugin}': {found}")
     store.tell(1, "making graphs")
-    tracer = FolderTracer(folder, half=precision == "float16", weights=context.weights, variant=variant)
+    bits = WEIGHT_BITS.get(precision, 0)
+    tracer = FolderTracer(folder, half=precision == "float16", weights=context.weights, variant=variant, bits=bits)
     notes = module.trace(tracer)
     manifest: dict[str, Any] = {
         "node": node.name,

@@ -18,7 +18,7 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.llm import built
-from modelgraft_plugins.onnx import giving_back, reducing
+from modelgraft_plugins.onnx import giving_back, reducing, traced
 from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.kept_blocks import NOTED
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
@@ -53,14 +53,34 @@ def published(tmp_path, monkeypatch):
     return made
 
 
-def exported(model, found, folder, *, bits, keeps=True):
-    """The graph in blocks, and how many of them were there already."""
-    tracer = FolderTracer(folder, half=False, weights=found)
+def exported(model, found, folder, *, bits, keeps=True, known=True):
+    """The graph in blocks, and how many of them were there already. known: the tracer knows beforehand how many bits are wanted."""
+    tracer = FolderTracer(folder, half=False, weights=found, bits=bits if known else 0)
     built.export(built.known_of(model, SIZES["max_position_embeddings"]), tracer)
     (graph,) = tracer.unwritten.values()
     kept = reduce(graph, dynamic=(), blocked=matrices_of(graph), bits=bits, size=32, dynamic_bits=8, keeps=keeps)
     save(graph, folder / "model.onnx")
     return kept
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("kind", BITS)
+def test_blocks_that_are_of_no_use_are_not_compared(published, tmp_path, monkeypatch, kind, bits):
+    """Those of 4 bits around another number, where 8 are wanted; what is written is what is written where all were compared."""
+    model, found, _ = published(kind)
+    compared, compare = list[object](), traced.is_of
+    monkeypatch.setattr(traced, "is_of", lambda blocks, tensor: compared.append(blocks) or compare(blocks, tensor))
+    folders = [tmp_path / name for name in ("all", "known")]
+    for folder in folders:
+        folder.mkdir()
+    first = exported(model, found, folders[0], bits=bits, known=False)
+    every = len(compared)
+    compared.clear()
+    assert exported(model, found, folders[1], bits=bits) == first
+    assert every > 0
+    assert len(compared) == (0 if (kind, bits) == ("Q4_1", 8) else every)
+    for name in ("model.onnx", "model.onnx.data"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
 
 def numbers_of(folder):
