@@ -14,7 +14,7 @@ from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_functi
 from modelgraft.engine.beginning import begin, looks
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.freeing import close, give_back, marks_of
-from modelgraft.engine.lacking import at_node
+from modelgraft.engine.lacking_at import at_node
 from modelgraft.engine.leaving import Leaving
 from modelgraft.engine.ledger import Block, Holding, Ledger
 from modelgraft.engine.measuring import blocks_of, metered

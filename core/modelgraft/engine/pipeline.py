@@ -47,7 +47,7 @@ __all__ = ["ABSENT", "Pipeline", "Result"]
 CLOSE_S = 5.0  # how long closing waits for a run that is stuck in foreign code
 LOOK_S = 0.005  # how often it looks
 NONE: frozenset[str] = frozenset()
-USUAL = (NONE, False)  # nothing comes from the cache, and nobody watches
+UNWATCHED = (NONE, False)  # nothing comes from the cache, and nobody watches
 
 Replan = Callable[[tuple[str, ...]], Plan]  # a plan for other wanted outputs
 
@@ -283,7 +283,7 @@ class Pipeline:
             for text in intake.said:
                 run.emit(Warned, text=text)
             hits = self._look_up(prepared, intake, run) if prepared.keyed else {}
-            usual = None if hits or run.is_heard or self._is_watched else prepared.engines.get(USUAL)
+            usual = None if hits or run.is_heard or self._is_watched else prepared.engines.get(UNWATCHED)
             engine = usual or self._engine(prepared, frozenset(hits) if hits else NONE, run)
             without = self._spared(prepared, engine, hits, run) if hits else NONE
             given = _given(engine, intake, hits) if hits else [*map(intake.values.__getitem__, engine.inputs)]

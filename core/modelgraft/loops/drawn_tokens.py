@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[numpy.floating[Any]]  # float[n]
     Ids = NDArray[numpy.integer[Any]]  # int64[n]
 
-Found = TypeVar("Found")
+Looked = TypeVar("Looked")
 WIDTH = 512  # a vocabulary is looked at in rows of so many, whose elementwise maximum is a single fast pass
 LEAST_SHARES = (1e-3, 1e-5)  # tokens at least so likely hold top_p in most texts, and in nearly all
 BLOCK = 256  # tokens that are summed up before the sum goes into float64
@@ -174,7 +174,7 @@ class Drawer:
         most = self._shared(logits, self.before)
         return float(self._heights().sum()) / most
 
-    def _seen(self, logits: Numbers, temperature: float, look: Callable[[Near], Found | None]) -> tuple[Found, Near] | None:
+    def _seen(self, logits: Numbers, temperature: float, look: Callable[[Near], Looked | None]) -> tuple[Looked, Near] | None:
         """What is certain by the tokens near the likeliest; None: the whole must be looked at."""
         near = self.seeker.near(logits, self.highest, temperature)
         found = None if near is None else look(near)

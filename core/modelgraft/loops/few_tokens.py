@@ -16,19 +16,19 @@ from typing import NamedTuple
 MOST = 128  # tokens: from about as many on arrays are faster
 
 
-class Tokens(NamedTuple):
+class Few(NamedTuple):
     """Some tokens in the order of their ids, their logits less the largest, by the temperature, and exp of these."""
 
     ids: Sequence[int]
     values: Sequence[float]
     shares: Sequence[float]
 
-    def at(self, places: Sequence[int]) -> Tokens:
+    def at(self, places: Sequence[int]) -> Few:
         """Those at some places."""
         ids, values, shares = self
-        return Tokens([ids[at] for at in places], [values[at] for at in places], [shares[at] for at in places])
+        return Few([ids[at] for at in places], [values[at] for at in places], [shares[at] for at in places])
 
-    def at_least(self, share: float) -> Tokens:
+    def at_least(self, share: float) -> Few:
         """Those that have such a share or a larger one."""
         if min(self.shares) >= share:
             return self
@@ -48,15 +48,15 @@ class Rules:
     def draw(self, ids: Sequence[int], values: Sequence[float], number: float, total: float | None = None) -> int:
         """The token at `number` in [0, 1) of the distribution that the rules leave over.
 
-        ids, values  see Tokens
+        ids, values  see Few
         total        the sum of exp(value) over all tokens, where the first rule looks at them; None: these are all
         """
-        kept = self._kept(Tokens(ids, values, list(map(math.exp, values))), total)
+        kept = self._kept(Few(ids, values, list(map(math.exp, values))), total)
         shares = kept.shares if self.after == 1 else [math.exp(value / self.after) for value in kept.values]
         heights = list(accumulate(shares))
         return kept.ids[min(bisect_right(heights, number * heights[-1]), len(heights) - 1)]
 
-    def _kept(self, tokens: Tokens, total: float | None) -> Tokens:
+    def _kept(self, tokens: Few, total: float | None) -> Few:
         """Those that the rules leave over."""
         if self.top_k is not None and self.top_k < len(tokens.ids):
             tokens = tokens.at_least(math.exp(sorted(tokens.values)[-self.top_k]))  # as likely as the last one: they stay as well
