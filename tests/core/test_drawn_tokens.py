@@ -61,6 +61,17 @@ def test_next_to_no_temperature_takes_the_likeliest(rules):
             assert {choose(logits).ids[0] for _ in range(20)} == {logits.argmax().item()}
 
 
+@pytest.mark.parametrize("temperature", [1e15, 1e17, 1e30, 1e38, 1e300])
+def test_however_high_a_temperature_it_makes_tokens_alike_and_changes_no_order(temperature):
+    """Without a warning of numbers that leave float32: of all tokens each is as likely, and the likeliest is still the first."""
+    logits = numpy.random.default_rng(9).standard_normal(97).astype(numpy.float32) * 3
+    for is_last in (False, True):
+        alone, of_all = (Drawer(Settings(temperature=temperature, temperature_last=is_last, **rules)) for rules in ({"top_k": 1}, {}))
+        for number in (0.0, 0.3, 0.72, 0.9):
+            assert alone.draw(logits, number) == logits.argmax()
+            assert of_all.draw(logits, number) == int(97 * number)
+
+
 def test_a_part_of_the_probability_is_told_where_logits_are_far_from_nothing():
     """A large one that all have in common changes nothing: of two tokens that hold 0.77 and 0.23 the first is enough for 0.76."""
     for far in (0.0, 4e5, 5e5, -4e5):
@@ -176,8 +187,9 @@ def test_what_is_certain_without_the_whole_vocabulary_is_what_the_whole_gives(sp
         fewest = order[: int((ordered.cumsum(-1) < part).sum()) + 1].tolist()
         nucleus = near.nucleus(part)
         assert nucleus is None or set(fewest) == set(nucleus.tolist())
-        likely, kept = near.likely(part / 50), (shares >= part / 50).nonzero()[:, 0].tolist()
-        assert likely is None or likely.tolist() == kept
+        for least in (part / 50, part * 1e-6):  # those that are so likely may lie among the others
+            likely, kept = near.likely(least), (shares >= least).nonzero()[:, 0].tolist()
+            assert likely is None or likely.tolist() == kept
 
 
 def test_what_does_not_help_is_tried_less_and_less_often():

@@ -34,6 +34,7 @@ LEAST_SHARES = (1e-3, 1e-5)  # tokens at least so likely hold top_p in most text
 BLOCK = 256  # tokens that are summed up before the sum goes into float64
 TINY = 1e-300  # what has no share adds nothing, and has a logarithm
 COLDEST = 1e-30  # the least temperature that is divided by: whatever is below chooses the likeliest as well, and might leave float32
+HOTTEST = 1e30  # the largest: whatever is above makes all tokens alike as well, and might leave float32
 PLAIN_NATS = 60.0  # nats: logits within it by the temperature have powers in float32, and so have all whose share counts beside the largest
 NEARLY = (3.0, 8.0, 20.0)  # nats from the expected surprise, within which typical_p finds its mass in most texts
 TYPICALLY = 1e-4  # so much more must be found there
@@ -46,7 +47,7 @@ ROUNDED = 1e-5  # by this part sums of shares may be off: their exponents are fl
 
 def temperatures(settings: Settings) -> tuple[float, float]:
     """What logits are divided by before the rules look at them, and behind these."""
-    temperature = max(settings.temperature, COLDEST)
+    temperature = min(max(settings.temperature, COLDEST), HOTTEST)
     return (1.0, temperature) if settings.temperature_last else (temperature, 1.0)
 
 

@@ -59,7 +59,8 @@ class Rules:
     def _kept(self, tokens: Few, total: float | None) -> Few:
         """Those that the rules leave over."""
         if self.top_k is not None and self.top_k < len(tokens.ids):
-            tokens = tokens.at_least(math.exp(sorted(tokens.values)[-self.top_k]))  # as likely as the last one: they stay as well
+            last = sorted(tokens.values)[-self.top_k]  # by their logits: shares of a high temperature are all 1
+            tokens = tokens.at([place for place, value in enumerate(tokens.values) if value >= last])  # as likely as it: they stay as well
         if self.top_p is not None:
             order = sorted(range(len(tokens.ids)), key=tokens.values.__getitem__, reverse=True)  # equal ones in the order of their ids
             heights = list(accumulate(tokens.shares[place] for place in order))

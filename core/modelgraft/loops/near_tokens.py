@@ -31,13 +31,14 @@ LONGEST = 5  # times in a row that it did not help, behind which it is not tried
 class Near:
     """Some tokens in the order of their ids, and their shares, exp(value - the largest) in float64.
 
-    held  the sum of these shares;  rest  what all others hold together at most
+    held  the sum of these shares;  rest  what all others hold together at most;  next  what one of these holds at most
     """
 
     ids: Ids
     shares: Numbers
     held: float
     rest: float
+    next: float
 
     def at(self, number: float) -> int | None:
         """The token at `number` in [0, 1) of the whole distribution; None: what the rest holds, and where, decides."""
@@ -59,8 +60,9 @@ class Near:
 
     def likely(self, part: float) -> Ids | None:
         """Tokens among which are all that have such a part of the whole or more, and the likeliest; None: the rest decides."""
-        more, fewer = (self.shares >= min(part * total, 1 - ROUNDED) for total in self._totals())
-        return self.ids[more] if more.sum() == fewer.sum() else None
+        least, most = (min(part * total, 1 - ROUNDED) for total in self._totals())
+        more, fewer = self.shares >= least, self.shares >= most
+        return self.ids[more] if least > self.next and more.sum() == fewer.sum() else None
 
     def _totals(self) -> tuple[float, float]:
         """The whole at least and at most, as arithmetic in float32 may have it."""
@@ -99,4 +101,5 @@ def _near(logits: Numbers, highest: float, temperature: float) -> Near | None:
     shares = numpy.exp((logits.take(ids).astype(numpy.float64) - highest) / temperature)
     between = int(numpy.count_nonzero(logits >= far)) - len(ids)
     nearer, further = (math.exp((float(bound) - highest) / temperature) for bound in (near, far))  # what each of them holds at most
-    return Near(ids, shares, float(shares.sum()), between * nearer + (len(logits) - len(ids) - between) * further)
+    rest = between * nearer + (len(logits) - len(ids) - between) * further
+    return Near(ids, shares, float(shares.sum()), rest, nearer)
