@@ -41,7 +41,7 @@ def key_of(node: Node, graph: SolvedGraph, upstream: Mapping[str, str], *, backe
 
 def _part_key(component: Component, config: Config, registry: Registry) -> str:
     plugin = registry.plugins.get(component.plugin)
-    values = {name: getattr(config, name) for name in type(config).__pydantic_fields__}
+    values = {name: getattr(config, name) for name in type(config).model_fields}
     try:
         with contained():
             return json.dumps([component.id, component.version, plugin.version if plugin else "", values], sort_keys=True, default=_plain)
