@@ -26,12 +26,9 @@ FILES = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # what the files of 
 WEIGHTS = ".index.json"  # what lies beside them and grows with the model
 CHANGES = ("__call__", "_encode_plus", "decode", "_decode", "convert_tokens_to_ids", "build_inputs_with_special_tokens")
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")  # in transformers' own order
-PLAIN = frozenset(
-    {"tokenizer_class", "clean_up_tokenization_spaces", "model_max_length", "chat_template", *NAMED}
-)  # settings without rules
-PLAIN_MODEL = (
-    "llama"  # a type for which transformers takes such files as they are: for qwen2 it makes them anew, those of mistral it may mend
-)
+# settings without rules
+PLAIN = frozenset({"tokenizer_class", "clean_up_tokenization_spaces", "model_max_length", "chat_template", *NAMED})
+PLAIN_MODEL = "llama"  # for which transformers takes such files as they are: for qwen2 it makes them anew, those of mistral it may mend
 LEGACY = ("special_tokens_map.json", "added_tokens.json", "tokenizer.model")  # files that may say something else
 PROOF = ("", "a", "Hello, world! 3.14", "  two  spaces\nand a line", "naïve façade — 漢字 🙂", "<s>x</s> [INST] <image>")
 
@@ -124,9 +121,10 @@ def _as_it_lies(folder: Path) -> Kept | None:
         inner = _parsed((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except Exception:  # noqa: BLE001 the package tokenizers raises Exception itself; transformers then says what is wrong
         return None
-    added = {token.content: number for number, token in sorted(inner.get_added_tokens_decoder().items())}
-    if inner.truncation or inner.padding or inner.post_processor is None or not added.keys() >= {*named.values()}:
-        return None
+    tokens = sorted(inner.get_added_tokens_decoder().items())
+    added, special = {token.content: number for number, token in tokens}, {token.content for _, token in tokens if token.special}
+    if inner.truncation or inner.padding or inner.post_processor is None or not special >= {*named.values()}:
+        return None  # of tokens that are named but not special it makes special ones
     unknown = named.get("unk_token")
     return Kept({"added": added, "unk_token": unknown, "unk_token_id": added.get(unknown or ""), "special": named}, inner)
 

@@ -140,11 +140,11 @@ def test_files_that_ask_for_no_rule_are_opened_as_transformers_opens_them(split:
     "settings",
     [
         {"eos_token": "<|another|>"}, {"add_bos_token": True}, {"tokenizer_class": "LlamaTokenizer"},
-        {"clean_up_tokenization_spaces": True}, {"kind": "mistral"}, {"kind": "qwen2"},
+        {"clean_up_tokenization_spaces": True}, {"kind": "mistral"}, {"kind": "qwen2"}, {"pad_token": "<user>"},
     ],
 )  # fmt: skip
 def test_files_that_ask_for_a_rule_are_left_to_transformers(settings: dict[str, Any], tmp_path: Path):
-    """A token that is added, one with settings of its own, flags, classes, and models whose files it mends."""
+    """A token that is added, flags, classes, models whose files it mends, and a named token that is not special until it is named."""
     folder = as_read_from_gguf(tmp_path / "files", split="smollm", first=None, **settings)
     assert isinstance(open_tokenizer(folder), hf.PreTrainedTokenizerFast)
 
