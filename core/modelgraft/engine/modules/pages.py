@@ -80,7 +80,7 @@ def give_back_files() -> None:
 def give_back_file(path: Path) -> None:
     """Let go of the pages of one file that is mapped, where nobody has written to them; of none within `mappings_change`."""
     with _lock:
-        spans = () if _changing else untouched(path)
+        spans = () if _changing else untouched(path.resolve())  # as the system names what is mapped by a link
         for span in spans:
             give_back(span, spans)
 
