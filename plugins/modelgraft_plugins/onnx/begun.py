@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,7 +81,15 @@ def proof(what: Begun) -> Callable[[], str]:
     """
     with _lock:
         found = _begun.get(what)
-    return seals.Proof(partial(_complaint, what)).result if found is None or found.files != _files(what) else found.complaint.result
+    return seals.Proof(partial(_complaint, what)).result if found is None or found.files != _files(what) else partial(_waited, found, what)
+
+
+def _waited(found: _Starting, what: Begun) -> str:
+    """The end of a look that was begun, or of one that begins now where somebody else has dropped it meanwhile."""
+    try:
+        return found.complaint.result()
+    except CancelledError:
+        return _complaint(what)
 
 
 def started(what: Begun) -> Any:  # Any: onnxruntime has no types

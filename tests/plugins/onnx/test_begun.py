@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import shutil
+import threading
 import weakref
 
 import numpy
@@ -87,6 +88,16 @@ def test_what_was_harmed_after_it_was_begun_is_found(folder, looks):
     (folder / NAME).write_bytes((folder / NAME).read_bytes()[:-1] + b"?")
     assert NAME in begun.proof(what)()
     assert len(looks) == 2
+
+
+def test_who_waits_for_a_look_that_another_has_dropped_looks_himself(folder, monkeypatch):
+    """Two pipelines open one export, and one of them is closed before the look has begun."""
+    goes_on, opening = threading.Event(), begun._open
+    monkeypatch.setattr(begun, "_open", lambda what: goes_on.wait(60) and opening(what))
+    wait = begun.proof(what := begun.begin(folder, NAME, count=1))
+    begun.drop(what)
+    goes_on.set()
+    assert wait() == ""
 
 
 def test_files_that_were_harmed_before_are_complained_of(folder):
