@@ -205,6 +205,23 @@ def test_threads_for_all_are_for_those_that_heed_them(tmp_path):
         assert len(found) == said
 
 
+@pytest.mark.parametrize("said", ["a has no kernel for it", "there is no kernel for it"])
+def test_what_a_backend_lacks_is_told_with_the_node_once_and_is_not_its_own_cause(tmp_path, monkeypatch, said):
+    """Whoever looks for the first cause comes to an end."""
+
+    def load(*_):
+        raise PluginError(said)
+
+    monkeypatch.setattr(Negating, "load", load)
+    (tmp_path / "g.yaml").write_text(GRAPH)
+    graph = mg.load(tmp_path / "g.yaml", registry=registry_of())
+    with mg.open(graph, backend="negating", init="random") as pipeline, pytest.raises(PluginError) as caught:
+        pipeline.load()
+    place = "" if said.startswith("a ") else f"a ({graph.nodes['a'].place.short}): "
+    assert str(caught.value) == f"{place}{said}"
+    assert caught.value.__cause__ is not caught.value
+
+
 def test_a_backend_that_has_only_load_gets_the_other_answers(tmp_path):
     """As one that was written before there were others."""
     import torch

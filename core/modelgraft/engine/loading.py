@@ -291,7 +291,9 @@ class Loader:
                     if runtime.hearer is not None:
                         self._hearers = {**self._hearers, node.name: runtime.hearer}
         except PluginError as error:
-            raise at_node(error, node) from (error.__cause__ or error)
+            if (told := at_node(error, node)) is error:
+                raise
+            raise told from (error.__cause__ or error)
         except ModelgraftError:
             raise
         except Exception as error:  # code of a plugin may raise anything while it loads
