@@ -21,6 +21,7 @@ from modelgraft.plugin import (
     InputError,
     LoadContext,
     Loaded,
+    ModelgraftError,
     Parity,
     PluginError,
     PublishedBlocks,
@@ -35,6 +36,7 @@ from modelgraft.plugin import (
     owner_of,
     parity_of,
     resolve,
+    said,
 )
 from modelgraft_plugins.onnx import proofs, store, tuned
 from modelgraft_plugins.onnx.blocks import is_of
@@ -244,11 +246,22 @@ def _open(
     loop = loop_of(context.node, entry.manifest["facts"], resolve)
     assert isinstance(loop, Assembling)
     if at_home is not None:
-        loop.prepare(at_home)
+        _prepare(loop, at_home)
     widens = context.device == "cpu" and widens_here()
     settings: dict[str, Any] = {"device": context.device, "weights": context.weights, "of_many": of_many if widens else None}
     opened = FolderOpened(entry.folder, entry.manifest, session, one_row=one_row, **settings)
     return loop, loop.assemble(opened), remarks
+
+
+def _prepare(loop: Assembling, context: LoadContext) -> None:
+    """Prepare a loop. Raises PluginError for whatever its code raises: it is not the export that is broken, which would be made again."""
+    try:
+        loop.prepare(context)
+    except ModelgraftError:
+        raise
+    except Exception as error:
+        component = context.node.component
+        raise PluginError(f"plugin '{component.plugin}': {component.id} could not be prepared: {said(error)}") from error
 
 
 def open_many(path: Path, *, count: int | None) -> Any:  # Any: onnxruntime has no types

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from modelgraft.engine.parity import parity_of
-from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.errors import InputError, PluginError
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.causal_writer import CausalWriter
 from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
 from modelgraft_plugins.llm.stepping import Rows
+from modelgraft_plugins.onnx import traced
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.runtime import AS_THEY_LIE
@@ -28,6 +30,19 @@ def session(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy") / "toy.onnx"
     write_graph(path)
     return open_session(path, device="cpu")
+
+
+def test_a_loop_that_cannot_be_prepared_is_not_taken_for_a_broken_export():
+    """Which would be made again, to no end: what its code raises is told as that of the plugin."""
+
+    def prepare(context):
+        raise ValueError(f"no files for {context}")
+
+    component = SimpleNamespace(id="toy/loop@1", plugin="toy")
+    context = SimpleNamespace(node=SimpleNamespace(component=component))
+    with pytest.raises(PluginError, match=r"plugin 'toy': toy/loop@1 could not be prepared: .*no files for") as caught:
+        traced._prepare(SimpleNamespace(prepare=prepare), context)
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def embedding(kind):
