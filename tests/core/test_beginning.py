@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-from types import SimpleNamespace
 
 import pytest
 
-from modelgraft.engine.beginning import _kept_whole, looks
-from modelgraft.sources import weights
+from modelgraft.engine.beginning import _kept_whole
 
 
 @pytest.fixture
@@ -56,15 +54,3 @@ def test_a_collector_that_was_off_stays_off(made):
     finally:
         gc.enable()
     assert made
-
-
-def test_what_is_kept_of_the_sources_of_modules_is_looked_at_beside_imports(monkeypatch):
-    """Of each part that brings its own: code that is no module reads its files by itself, and shared weights are another's."""
-
-    def node(name, *, source="kept", module="m:M", share=None, parts=()):
-        return SimpleNamespace(name=name, source=source, component=SimpleNamespace(module=module), share=share, parts=parts)
-
-    monkeypatch.setattr(weights, "look", lambda source: f"look at {source}" if source == "kept" else None)
-    joined = node("a+b", parts=(node("a"), node("b", source="the user's own")))
-    alone = [node("code", module=None), node("new", source=None), node("tied", share="a"), node("c")]
-    assert looks(SimpleNamespace(node=each) for each in (joined, *alone)) == {"a": "look at kept", "c": "look at kept"}

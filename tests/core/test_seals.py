@@ -54,14 +54,10 @@ def flip(path: Path, place: int, bit: int) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def kept_view(path: Path) -> views.SourceView:
-    """A file as a graph that names it sees it."""
-    return views.view(views.parse(str(path)), registry=LINES, folder=None, trusted=True, offline=True)
-
-
 def opened(path: Path) -> list[float]:
     """The tensor of a file, as a run of the graph would get it."""
-    return weights.open(kept_view(path), offline=True).tensor("values").tolist()
+    view = views.view(views.parse(str(path)), registry=LINES, folder=None, trusted=True, offline=True)
+    return weights.open(view, offline=True).tensor("values").tolist()
 
 
 def folder_of(path: Path) -> Path:
@@ -152,26 +148,6 @@ def test_converted_weights_that_were_cut_are_made_again_and_not_refused_for_ever
         (folder / "model.safetensors").write_bytes({"cut": content[:-3], "empty": b"", "junk": bytes(len(content))}[harm])
     assert opened(source) == [1, 2, 3]
     assert len(reader.calls) == 2
-
-
-def test_a_look_that_began_before_the_weights_are_opened_is_the_one_that_they_wait_for(tmp_path, reader, monkeypatch):
-    """Every byte is read once; what it has found is mended as ever."""
-    (tmp_path / "a.lines").write_text("1 2")
-    opened(tmp_path / "a.lines")
-    view, seen, looking = kept_view(tmp_path / "a.lines"), [], seals.complaint
-    monkeypatch.setattr(seals, "complaint", lambda *given, **more: seen.append(given) or looking(*given, **more))
-    assert weights.open(view, offline=True, looked=weights.look(view)).tensor("values").tolist() == [1, 2]
-    assert len(seen) == 1
-    flip(next((cache_root() / "converted").glob("*/model.safetensors")), -1, 1)
-    assert weights.open(view, offline=True, looked=weights.look(view)).tensor("values").tolist() == [1, 2]
-    assert len(reader.calls) == 2
-
-
-def test_nothing_is_looked_at_of_files_of_the_users_own(tmp_path, reader):
-    """Nor of one that is still to be converted."""
-    save_file({"values": torch.zeros(2)}, tmp_path / "w.safetensors")
-    (tmp_path / "a.lines").write_text("1 2")
-    assert [weights.look(kept_view(tmp_path / name)) for name in ("w.safetensors", "a.lines")] == [None, None]
 
 
 def test_without_a_load_around_it_the_log_hears_what_is_made_again(tmp_path, reader, caplog):

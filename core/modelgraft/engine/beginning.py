@@ -10,7 +10,6 @@ from importlib import import_module
 
 from modelgraft.engine.backend import Backend
 from modelgraft.kernel.words.plan import Step
-from modelgraft.sources.seals import Proof
 
 CALLING = "modelgraft.engine.modules.calling"  # which imports torch
 
@@ -30,18 +29,6 @@ def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
     if modules and CALLING not in sys.modules:
         with _kept_whole():
             import_module(CALLING)
-
-
-def looks(steps: Iterable[Step]) -> dict[str, Proof[str]]:
-    """Begin to look at what is kept of the sources of modules, by node: reading them whole needs no lock of Python either."""
-    from modelgraft.sources import weights
-
-    parts = [part for step in steps for part in step.node.parts or (step.node,)]
-    sources = {
-        part.name: part.source for part in parts if part.source is not None and part.component.module is not None and part.share is None
-    }
-    found = {name: weights.look(source) for name, source in sources.items()}
-    return {name: proof for name, proof in found.items() if proof is not None}
 
 
 @contextlib.contextmanager

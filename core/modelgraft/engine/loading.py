@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
-from modelgraft.engine.beginning import begin, looks
+from modelgraft.engine.beginning import begin
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.freeing import close, give_back, marks_of
 from modelgraft.engine.lacking_at import at_node
@@ -30,7 +30,6 @@ from modelgraft.kernel.words.kinds import defect_of
 from modelgraft.kernel.words.plan import Step
 from modelgraft.sources import kept
 from modelgraft.sources.progress import heard_by
-from modelgraft.sources.seals import Proof
 
 
 class Loader:
@@ -51,7 +50,6 @@ class Loader:
         self._loaded: dict[str, Loaded] = {}
         self._held: dict[str, Holding] = {}  # what each of them takes
         self._hearers: Mapping[str, Sink] = {}  # by node, what hears the others
-        self._looked: dict[str, Proof[str]] = {}  # by node, a look at what is kept of its source that has begun and nobody has asked for
         self._told: dict[str, tuple[str, ...]] = {}  # what must be known of each load, also when it was let go of
         self.has_warnings = False
 
@@ -83,11 +81,8 @@ class Loader:
 
     def begin(self, steps: Sequence[Step]) -> None:
         """Begin with what the loads of these steps can begin with before torch is there, unless they have to wait for room."""
-        if self.ledger.limits:
-            return
-        new = [step for step in steps if self.stays(step.node) and self._there(_place_of(step.node)) is None]
-        self._looked = looks(new)
-        begin(new, self._backend)
+        if not self.ledger.limits:
+            begin([step for step in steps if self.stays(step.node) and self._there(_place_of(step.node)) is None], self._backend)
 
     def stays(self, node: Node) -> bool:
         """Whether a node is loaded before a run begins and never let go of."""
@@ -349,7 +344,7 @@ class Loader:
         from modelgraft.sources import weights  # brings torch
 
         try:
-            return weights.open(node.source, offline=self.opening.offline, looked=self._looked.pop(node.name, None))
+            return weights.open(node.source, offline=self.opening.offline)
         except SourceError as error:
             if node.component.load is not None and [problem.code for problem in error.noted] == ["no-weights"]:
                 return None  # code such as a tokenizer reads its files by itself

@@ -42,17 +42,8 @@ SETTINGS = frozenset({"argparse.Namespace", "typing.Any"})  # classes that train
 SETTINGS_OF = ("omegaconf.", "fairseq.dataclass.", "fairseq.tasks.", "fairseq.models.")
 
 
-def look(source: Source) -> Proof[str] | None:
-    """Begin to look at every byte of what is kept of a source that is about to be opened; None: nothing is kept."""
-    view = viewed(source)
-    found = _kept_of(view)
-    return Proof(found) if found is not None and view.unread is None else None
-
-
-def open(source: Source, *, offline: bool, progress: Listener | None = None, looked: Proof[str] | None = None) -> Weights:
+def open(source: Source, *, offline: bool, progress: Listener | None = None) -> Weights:
     """Open the weights of a source: fetch what is missing, convert what needs a reader, map what is there.
-
-    looked  what `look` has begun, a moment ago
 
     Raises SourceError: `not-cached`, `fetch-failed`, `no-weights`, `source-damaged`, `unsafe-pickle`, and those of `sources.view`.
     """
@@ -60,7 +51,7 @@ def open(source: Source, *, offline: bool, progress: Listener | None = None, loo
     ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
         raise SourceError(Problem("no-weights", why_none(ready), hint=NO_WEIGHTS_HINT))
-    return Weights(ready, _proof_of(ready, offline=offline, looked=looked) if ready is view else _nothing_to_prove)
+    return Weights(ready, _proof_of(ready, offline=offline) if ready is view else _nothing_to_prove)
 
 
 def _at_hand(view: SourceView, *, offline: bool, progress: Listener | None) -> SourceView:
@@ -84,27 +75,27 @@ def _nothing_to_prove() -> None:
     """End: the files are the user's own, or were looked at just now."""
 
 
-def _kept_of(view: SourceView) -> Callable[[], str] | None:
-    """What looks at every byte of what is kept of a source, and gives what is wrong with it; None: nothing is kept."""
-    if view.origin is not None and view.folder is not None:
-        return partial(seals.complaint, view.folder)
-    if view.ref.kind == "archive" and (view.file is not None or view.folder is not None):
-        return partial(seals.complaint_of_file, view.file or archives.path_of(view.ref))
-    return None
-
-
-def _proof_of(view: SourceView, *, offline: bool, looked: Proof[str] | None) -> Prove:
-    """Begin to look at what is kept of a source beside the imports that follow; the tensors wait for the end of it."""
-    found, mend = _kept_of(view), _mending(view, offline=offline)
-    if found is None:
-        if view.file is not None and view.ref.sha256:
-            return Proof(partial(_refuse_other, view.file, view.ref.sha256)).result
-        return _nothing_to_prove
+def _proof_of(view: SourceView, *, offline: bool) -> Prove:
+    """Begin to look at every byte of what is kept of a source, beside the imports that follow; the tensors wait for the end of it."""
+    mend: Callable[[], object]
     if view.origin is not None and view.folder is not None:
         kept.hold(view.folder)
-    else:
+        look, mend = partial(seals.complaint, view.folder), partial(_convert_again, view, offline=offline)
+    elif view.file is not None and view.ref.kind == "archive":
         archives.hold(view.ref)
-    proof = looked or Proof(found)
+        look, mend = partial(seals.complaint_of_file, view.file), partial(archives.fetch, view.ref, offline=offline)
+    elif view.folder is not None and view.ref.kind == "archive":
+        archives.hold(view.ref)
+        member = archives.path_of(view.ref)
+        look, mend = (
+            partial(seals.complaint_of_file, member),
+            partial(archives.fetch, view.ref, offline=offline, beside=conversions.NEIGHBOURS),
+        )
+    elif view.file is not None and view.ref.sha256:
+        return Proof(partial(_refuse_other, view.file, view.ref.sha256)).result
+    else:
+        return _nothing_to_prove
+    proof = Proof(look)
 
     @cache
     def prove() -> None:
@@ -112,14 +103,6 @@ def _proof_of(view: SourceView, *, offline: bool, looked: Proof[str] | None) -> 
             mend()
 
     return prove
-
-
-def _mending(view: SourceView, *, offline: bool) -> Callable[[], object]:
-    """What makes what is kept of a source again."""
-    if view.origin is not None and view.folder is not None:
-        return partial(_convert_again, view, offline=offline)
-    beside = conversions.NEIGHBOURS if view.file is None else ()
-    return partial(archives.fetch, view.ref, offline=offline, beside=beside)
 
 
 def _convert_again(view: SourceView, *, offline: bool) -> None:

@@ -57,39 +57,6 @@ def test_who_opens_it_gets_the_session_that_was_begun_and_the_next_one_of_his_ow
     assert first.run(None, {"x": numpy.array([1, -3], "float32")})[0].tolist() == [2, -6]
 
 
-@pytest.fixture
-def looks(monkeypatch):
-    """The files that were read whole, in order."""
-    seen, looking = [], begun._complaint
-
-    def look(what, *, quick=False):
-        if not quick:
-            seen.append(what)
-        return looking(what, quick=quick)
-
-    monkeypatch.setattr(begun, "_complaint", look)
-    return seen
-
-
-def test_its_files_are_read_whole_from_the_beginning_on_and_once(folder, looks):
-    """Who opens it waits for the end of that look; the next one begins his own."""
-    what = begun.begin(folder, NAME, count=1)
-    assert begun.proof(what)() == ""
-    begun.started(what)
-    assert looks == [what]
-    assert begun.proof(what)() == ""
-    assert looks == [what, what]
-
-
-def test_what_was_harmed_after_it_was_begun_is_found(folder, looks):
-    """Other files lie there than those that were read."""
-    what = begun.begin(folder, NAME, count=1)
-    begun.proof(what)()
-    (folder / NAME).write_bytes((folder / NAME).read_bytes()[:-1] + b"?")
-    assert NAME in begun.proof(what)()
-    assert len(looks) == 2
-
-
 def test_who_waits_for_a_look_that_another_has_dropped_looks_himself(folder, monkeypatch):
     """Two pipelines open one export, and one of them is closed before the look has begun."""
     goes_on, opening = threading.Event(), begun._open
@@ -101,7 +68,7 @@ def test_who_waits_for_a_look_that_another_has_dropped_looks_himself(folder, mon
 
 
 def test_files_that_were_harmed_before_are_complained_of(folder):
-    """By the look that began with the session; a folder without a seal too."""
+    """By who opens it; a folder without a seal too."""
     content = (folder / NAME).read_bytes()
     (folder / NAME).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert NAME in begun.proof(begun.begin(folder, NAME, count=1))()
