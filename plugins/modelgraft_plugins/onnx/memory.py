@@ -25,7 +25,8 @@ def noted(device: str, folder: Path, names: Sequence[str]) -> Iterator[None]:
     for name in names:
         with contextlib.suppress(OSError):
             size += (folder / name).stat().st_size
-    note_memory(device, max(size, before - _free(device)), block=(folder, *names))
+    block = (folder, *names) if device == "cpu" else None  # on a GPU each session has its own
+    note_memory(device, max(size, before - _free(device)), block=block)
 
 
 def _free(device: str) -> int:

@@ -90,3 +90,14 @@ def test_a_session_takes_what_its_files_do(tmp_path):
     with metered() as found, noted("cpu", tmp_path, ("model.onnx", "model.onnx.data", "gone")):
         pass
     assert [(device, size) for (device, _), size in found.items()] == [("cpu", 5100)]
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 1), ("cuda:0", 2)])
+def test_what_two_nodes_open_counts_once_where_they_run_one_session(tmp_path, device, times):
+    """On the host; on a GPU each opens its own."""
+    (tmp_path / "model.onnx").write_bytes(b"x" * 100)
+    with metered() as found:
+        for _ in range(2):
+            with noted(device, tmp_path, ("model.onnx",)):
+                pass
+    assert sum(size for (place, _), size in found.items() if place == device) == 100 * times
