@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 ITEM_BYTES = {"F32": 4, "F16": 2}
-Entry = tuple[
-    str, tuple[int, ...], "Callable[[], np.ndarray | Iterator[np.ndarray]]"
-]  # name, shape, what makes the tensor, or runs of its rows
+# name, shape, what makes the tensor, or runs of its rows, when its turn comes
+Entry = tuple[str, tuple[int, ...], "Callable[[], np.ndarray | Iterator[np.ndarray]]"]
 
 
 def write(path: Path, entries: Sequence[Entry], *, dtype: str) -> None:
