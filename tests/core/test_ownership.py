@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 import time
+from types import ModuleType
 
 import numpy
 import pytest
@@ -12,8 +14,10 @@ import torch
 from PIL import Image
 
 import modelgraft as mg
+from modelgraft.records import owning
 from modelgraft.records.owning import own, twin
 from modelgraft.testing import ConformanceError, conform
+from modelgraft_plugins.torch.backend import TorchBackend
 from support.running import document, function, graph_of, opened, registry_of
 
 NUMBERS = "float[batch n]"
@@ -350,6 +354,28 @@ def test_a_copy_is_equal_and_apart(copied):
         assert made.data_ptr() != tensor.data_ptr() or not tensor.numel()
         if copied and tensor.ndim == 2 and tensor.numel():
             assert made.stride() == tensor.stride()
+
+
+@pytest.mark.parametrize(
+    ("module", "value", "is_one"),
+    [
+        ("torch", torch.ones(1), owning.is_tensor),
+        ("numpy", numpy.ones(1), owning.is_array),
+        ("PIL.Image", Image.new("L", (1, 1)), owning.is_picture),
+    ],
+)
+def test_a_value_is_looked_at_while_another_thread_imports_what_it_is_not_of(module, value, is_one, monkeypatch):
+    """The module is there then, and its class not yet: nothing can be of it."""
+    assert is_one(value)
+    monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    assert not is_one("text")
+
+
+def test_a_backend_is_closed_while_another_thread_imports_torch(monkeypatch):
+    """There is nothing on a device that it could give back."""
+    backend = TorchBackend()
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    backend.close()
 
 
 def test_absent_is_one_object_wherever_it_comes_from():

@@ -98,17 +98,19 @@ class Handed(Mapping[str, Any]):
 
 def is_tensor(value: Any) -> bool:
     """A torch tensor; torch is not imported to find out."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    return _is_of(value, "torch", "Tensor")
 
 
 def is_array(value: Any) -> bool:
     """A numpy array; numpy is not imported to find out."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
+    return _is_of(value, "numpy", "ndarray")
 
 
 def is_picture(value: Any) -> bool:
     """A Pillow picture; Pillow is not imported to find out."""
-    image = sys.modules.get("PIL.Image")
-    return image is not None and isinstance(value, image.Image)
+    return _is_of(value, "PIL.Image", "Image")
+
+
+def _is_of(value: Any, module: str, name: str) -> bool:
+    """Of a class whose module was imported. Where another thread is still at it the class may not be there yet, nor anything of it."""
+    return isinstance(value, getattr(sys.modules.get(module), name, ()))

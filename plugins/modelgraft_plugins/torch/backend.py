@@ -28,9 +28,9 @@ class TorchBackend(Backend):
 
     def close(self) -> None:
         """Give cached device memory back."""
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        cuda = getattr(sys.modules.get("torch"), "cuda", None)  # None: another thread is still importing it
+        if cuda is not None and cuda.is_available():
+            cuda.empty_cache()
 
     def describe(self) -> str:
         """The version of torch, which says what it was built for."""
