@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import ExportError, giving_back
+from modelgraft.plugin import ExportError
 from modelgraft_plugins.onnx.giving_back import GIVEN_BACK
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def is_of(blocks: PublishedBlocks, matrix: torch.Tensor) -> bool:
     if blocks.numbers.shape != tuple(matrix.shape):
         return False
     step = max(1, COMPARED // max(matrix.shape[1], 1))
+    from modelgraft.plugin import giving_back  # brings torch: a backend that begins sessions beside it is imported without
+
     give = giving_back([matrix.detach()]) if matrix.nbytes > GIVEN_BACK else lambda: None
     for start in range(0, len(matrix), step):
         if not numpy.array_equal(blocks.rows(start, start + step), matrix[start : start + step].detach().float().numpy()):

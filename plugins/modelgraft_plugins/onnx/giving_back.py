@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from modelgraft.plugin import give_back_files, giving_back
+from modelgraft.plugin import give_back_files
 
 READ = "read"  # under which a graph notes the tensors that it reads, where it knows them: see `graph_writing`
 GIVEN_BACK = 1 << 23  # bytes that are read before they are given back; looking for pages takes about 20 ms,
@@ -28,6 +28,8 @@ class GivingBack:
         """Note that so many bytes were read."""
         self.read += size
         if self.read > self.most:
+            from modelgraft.plugin import giving_back  # brings torch
+
             self._give = self._give or (giving_back(self.tensors) if self.tensors else give_back_files)
             self._give()
             self.read = 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -44,6 +47,14 @@ def starts(monkeypatch):
     seen, opening = [], begun._open
     monkeypatch.setattr(begun, "_open", lambda what: seen.append(what) or opening(what))
     return seen
+
+
+def test_the_backend_is_imported_without_torch():
+    """Or no session would start beside its import."""
+    code = "import sys, modelgraft_plugins.onnx.backend; print('torch' in sys.modules)"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=100)
+    assert ran.stdout.split() == ["False"]
 
 
 def test_who_opens_it_gets_the_session_that_was_begun_and_the_next_one_of_his_own(folder, starts):
