@@ -45,13 +45,13 @@ class Machine:
     @property
     def slug(self) -> str:
         """The processor as a part of a file's name."""
-        plain = re.sub(r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", self.processor.lower())
+        plain = re.sub(r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|@[^(]*", " ", self.processor.lower())
         return f"{re.sub(r'[^a-z0-9]+', '-', plain).strip('-')}-{'vnni' if self.multiplies_bytes else 'no-vnni'}"
 
 
 def this_machine() -> Machine:
     """Look, where modelgraft does: `as_avx2.py` gives both other facts than the system does."""
-    from modelgraft_plugins.processor import INFORMATION
+    from modelgraft_plugins.processor import INFORMATION, design
 
     lines = _lines(INFORMATION)
     flags = set(next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split())
@@ -59,7 +59,7 @@ def this_machine() -> Machine:
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     return Machine(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        processor=named or platform.processor() or platform.machine(),
+        processor=_name(named or platform.processor() or platform.machine(), design()),
         features=[name for name in TELLING if name in flags],
         cores=os.cpu_count() or 1,
         memory_gb=round(pages / 2**30, 1),
@@ -68,6 +68,12 @@ def this_machine() -> Machine:
         commit=_commit(),
         load_before=load(),
     )
+
+
+def _name(named: str, designed: Mapping[str, str]) -> str:
+    """The name of a processor with its family and model, where it has them: a virtual machine may name unlike ones the same."""
+    family, model = designed.get("cpu family"), designed.get("model")
+    return f"{named} (family {family}, model {model})" if family and model else named
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import bench, machine, measuring, reports, tables
 from benchmarks.measuring import Ratio, Spread
 from benchmarks.tables import Table
+from support.processors import PLAIN, tell
 
 ROWS = [
     {"way": "one | two", "s": Spread(0.012345, 0.01, 1234.5), "ratio": Ratio(1.5, 1.2, 1.8, 1.4, 1.6, 9, "slower")},
@@ -52,6 +53,15 @@ def test_the_summary_keeps_processors_with_and_without_products_of_bytes_apart(t
 def test_the_name_of_a_machine_says_whether_it_multiplies_bytes(features: list[str], kind: str) -> None:
     here = machine.Machine("2026-01-02", "Intel(R) Xeon(R) CPU E5 @ 2.20GHz", features, 2, 8.0, "Linux 1", {}, "", 0.5)
     assert here.slug == f"intel-xeon-e5-{kind}"
+
+
+def test_processors_of_one_name_and_of_two_designs_have_pages_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual machine names many of them the same."""
+    for family, model in ((23, 49), (25, 1)):
+        tell(monkeypatch, tmp_path, f"cpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\n{PLAIN}")
+        here = machine.this_machine()
+        assert here.processor == f"AMD EPYC (family {family}, model {model})"
+        assert here.slug == f"amd-epyc-family-{family}-model-{model}-no-vnni"
 
 
 def test_every_page_is_what_its_json_says() -> None:

@@ -19,7 +19,7 @@ from modelgraft.plugin import InputError, locked, seals
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.blocks import ACCURACY, SIZE, SIZES
 from modelgraft_plugins.onnx.runtime import installed, least_seconds, open_on_host, options_of
-from modelgraft_plugins.processor import machine_key
+from modelgraft_plugins.processor import speed_key
 
 BLOCKS_VARIABLE = "MODELGRAFT_BLOCKS"  # a size of blocks for all exports: nothing is measured then
 
@@ -80,7 +80,7 @@ def prepare() -> None:
 
 def file() -> Path:
     """Where it is kept."""
-    return store.exports_root() / f"measured-{machine_key()}.json"
+    return store.exports_root() / f"measured-{speed_key()}.json"
 
 
 def _kept() -> Mapping[int, int]:

@@ -19,7 +19,7 @@ from typing import Any
 from modelgraft.plugin import locked, seals
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.runtime import AS_THEY_LIE, installed, least_seconds, open_on_host, options_of
-from modelgraft_plugins.processor import machine_key
+from modelgraft_plugins.processor import speed_key
 
 LEAST_GAIN = 1.15  # how much faster it must be: matrices of both sessions, as large again, are in memory for as long as it has room
 ROWS, COLUMNS, MATRICES = 1024, 2048, 8  # 64 MB of float32: more than the cache of a core holds
@@ -44,7 +44,7 @@ def prepare() -> None:
 
 def file() -> Path:
     """Where it is kept."""
-    return store.exports_root() / f"one-row-{machine_key()}.json"
+    return store.exports_root() / f"one-row-{speed_key()}.json"
 
 
 def seconds() -> Mapping[str, float]:

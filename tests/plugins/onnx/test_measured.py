@@ -8,8 +8,10 @@ import pytest
 
 import modelgraft as mg
 from modelgraft.kernel.words.errors import InputError
-from modelgraft_plugins.onnx import measured, precision, runtime, store
+from modelgraft_plugins import processor
+from modelgraft_plugins.onnx import measured, one_row, precision, runtime, store
 from modelgraft_plugins.onnx.blocks import SIZE
+from support.processors import PLAIN, tell
 
 
 @pytest.fixture
@@ -122,3 +124,14 @@ def test_blocks_that_lose_too_much_are_made_smaller(kind, most, monkeypatch):
     assert [size for _, size in ways] == [64] * most + [SIZE]
     assert ways[-1][0] == ways[-2][0] == {Path("a"): frozenset({"wide", "narrow"})}
     assert [size for _, size in precision._ways(matrices, kind, SIZE)] == [SIZE] * most
+
+
+def test_what_was_measured_counts_for_one_design_of_processor(monkeypatch, tmp_path):
+    """Two with the same instruction sets take the same exports, and may differ in what is fast."""
+    found = []
+    for model in ("49", "1"):
+        tell(monkeypatch, tmp_path, f"vendor_id\t: AuthenticAMD\ncpu family\t: 23\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\n{PLAIN}\n")
+        found.append((processor.machine_key(), measured.file(), one_row.file()))
+    (same, *first), (other, *second) = found
+    assert same == other
+    assert not set(first) & set(second)
