@@ -14,7 +14,7 @@ from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_functi
 from modelgraft.engine.beginning import begin
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.freeing import close, give_back, marks_of
-from modelgraft.engine.lacking_at import at_node
+from modelgraft.engine.lacking_at import lacking_at
 from modelgraft.engine.leaving import Leaving
 from modelgraft.engine.ledger import Block, Holding, Ledger
 from modelgraft.engine.measuring import blocks_of, metered
@@ -218,7 +218,7 @@ class Loader:
         tell(NodeLoading, node.name)
         start = time.perf_counter()
         try:
-            with heard_by(partial(_tell_progress, node.name)), kept.loading() as found, metered() as noted:
+            with lacking_at(node), heard_by(partial(_tell_progress, node.name)), kept.loading() as found, metered() as noted:
                 loaded = self.left.take(_with_remarks(self._opened(node, step), node), node, step, self._opened_anew)
         except BaseException:
             if held is not None:
@@ -276,7 +276,7 @@ class Loader:
             tell(Warned, node.name, text=text, lasting=True)
 
     def _opened(self, node: Node, step: Step) -> Loaded:
-        """Open a node and bind it to its runtime. What code of a plugin raises meanwhile is a PluginError that names it and the node."""
+        """Open a node and bind it to its runtime. What code of a plugin raises meanwhile is a PluginError that names it."""
         try:
             with contained():
                 loaded = self._open(node, step)
@@ -285,10 +285,6 @@ class Loader:
                     loaded.bind(runtime)
                     if runtime.hearer is not None:
                         self._hearers = {**self._hearers, node.name: runtime.hearer}
-        except PluginError as error:
-            if (told := at_node(error, node)) is error:
-                raise
-            raise told from (error.__cause__ or error)
         except ModelgraftError:
             raise
         except Exception as error:  # code of a plugin may raise anything while it loads
