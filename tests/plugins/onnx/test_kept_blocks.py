@@ -212,7 +212,7 @@ def test_pages_of_the_tensors_that_a_graph_reads_are_given_back_where_it_knows_t
     """All files that are mapped are looked through only for a graph that does not."""
     given = list[object]()
     monkeypatch.setattr(giving_back, "give_back_files", lambda: given.append("all"))
-    monkeypatch.setattr(giving_back, "giving_back", lambda tensors: lambda: given.append(list(tensors)))
+    monkeypatch.setattr("modelgraft.plugin.giving_back", lambda tensors: lambda: given.append(list(tensors)))
     for tensors in ((), ("a", "b")):
         giving_back.GivingBack([1 << 23], tensors).note((1 << 23) + 1)
     assert given == ["all", ["a", "b"]]
