@@ -22,6 +22,7 @@ from modelgraft.plugin import (
     LoadContext,
     Loaded,
     Loop,
+    Node,
     NodeRuntime,
     Parity,
     Problem,
@@ -159,8 +160,16 @@ def _refuse(context: LoadContext, model: Model) -> None:
         raise ExportError(f"it looks back {window:,} tokens, and llama.cpp lets it look back to the first")
 
 
+def _noted(context: LoadContext) -> Node:
+    """The node as notes know it: what a first use converts is in the file that was opened, and not in the one that was named."""
+    assert context.weights is not None
+    return replace(context.node, source=context.weights.view)
+
+
 def _facts(context: LoadContext) -> Mapping[str, Any]:
-    """What the module says of itself: built without memory."""
+    """What the module says of itself: kept from when it was compared, else built without memory."""
+    if (known := notes.facts(_noted(context))) is not None:
+        return known
     component = context.node.component
     with torch.device("meta"):
         facts: Mapping[str, Any] = resolve(component.module or "", component)(context.node.config).facts()
@@ -186,20 +195,19 @@ def _proven(
     context: LoadContext, shared: Mapping[str, Loaded], host: Backend, made: _Opened, model: Model, variant: str
 ) -> tuple[str, ...]:
     """See that the parts give what torch does, where that is not known; gives what a user must know. Raises ExportError."""
-    assert context.weights is not None
-    node = replace(context.node, source=context.weights.view)  # as it was opened: what a first use converts is not in the other
+    node = _noted(context)
     if notes.read(node, variant=variant):
         return ()
     current_listener()(1, 2, "opening in torch, to compare llama.cpp with it, step")
     loaded = host.load(replace(context, precision="", fallback=None, device="cpu", dtype="float32"), shared)
     current_listener()(2, 2, "comparing llama.cpp with torch, step")
-    parity = _compared(loaded, made.parts, model, variant)
+    parity, facts = _compared(loaded, made.parts, model, variant), dict(loaded.state.facts())
     loaded.close()
     del loaded
     gc.collect()
     if not parity.holds:
         raise ExportError(f"what it gives differs from torch: {parity}")
-    said = notes.write(node, asdict(parity), f"{model.weights}, as the file holds them", variant=variant)
+    said = notes.write(node, asdict(parity), f"{model.weights}, as the file holds them", told=facts, variant=variant)
     return (said,) if said else ()
 
 

@@ -1,4 +1,4 @@
-"""How far decoders on llama.cpp were from torch: a few numbers for each, kept under everything that they depend on. Light."""
+"""How far decoders on llama.cpp were from torch, and what their modules say of themselves: kept under all that it depends on. Light."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from modelgraft_plugins.processor import machine_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+FACTS = "facts"  # in place of a variant: what holds for all of them
+
 
 def recorded(node: Node) -> Mapping[str, Any]:
     """`parity` and `weights` of a node, as `Backend.recorded` gives them; empty when nothing is known."""
@@ -23,27 +25,40 @@ def recorded(node: Node) -> Mapping[str, Any]:
 
 def read(node: Node, *, variant: str = "") -> Mapping[str, Any]:
     """The note of a node: `parity`, and `weights` in words; empty where it was never compared."""
-    file = _file(node, variant)
-    try:
-        found = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    found = _read(_file(node, variant))
     return found if isinstance(found, dict) and {"parity", "weights"} <= found.keys() else {}
 
 
-def write(node: Node, parity: Mapping[str, Any], weights: str, *, variant: str = "") -> str:
-    """Keep it; gives what a user must know when that cannot be."""
-    file = _file(node, variant)
-    if file is None:
-        return ""
+def facts(node: Node) -> Mapping[str, Any] | None:
+    """What the module of a node says of itself, so that it need not be built; None where it was never compared."""
+    found = _read(_file(node, FACTS))
+    return found if isinstance(found, dict) and found else None
+
+
+def write(node: Node, parity: Mapping[str, Any], weights: str, *, told: Mapping[str, Any], variant: str = "") -> str:
+    """Keep it, and what its module says of itself (`told`); gives what a user must know when that cannot be."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_suffix(".new")
-        aside.write_text(json.dumps({"parity": dict(parity), "weights": weights}), encoding="utf-8")
-        aside.replace(file)
+        _write(_file(node, variant), {"parity": dict(parity), "weights": weights})
+        _write(_file(node, FACTS), dict(told))
     except OSError as error:
         return f"what was compared with torch cannot be kept ({error.strerror}): every start compares again"
     return ""
+
+
+def _read(file: Path | None) -> Any:
+    try:
+        return None if file is None else json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write(file: Path | None, what: Mapping[str, Any]) -> None:
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(".new")
+    aside.write_text(json.dumps(what), encoding="utf-8")
+    aside.replace(file)
 
 
 def _file(node: Node, variant: str) -> Path | None:

@@ -24,6 +24,7 @@ from modelgraft_plugins.llamacpp.backend import LlamaCppBackend
 from modelgraft_plugins.llamacpp.decoder import LlamaDecoder
 from modelgraft_plugins.llamacpp.library import library
 from modelgraft_plugins.llamacpp.native import Model
+from modelgraft_plugins.llm.causal import Causal
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: pip install 'modelgraft[llamacpp]' compiles it")
 
@@ -277,11 +278,12 @@ def test_texts_are_judged_as_in_torch(files):
 
 
 def test_the_file_is_compared_with_torch_once(files, monkeypatch: pytest.MonkeyPatch):
-    """Afterwards torch is not asked any more, and the plan tells what was found."""
+    """Afterwards torch is not asked any more, no module is built, and the plan tells what was found."""
     with opened(files["F16"]) as pipeline:
         text = pipeline.run(prompt="a cat")["text"]
         assert pipeline._loader.loaded()["llm"].state is None
     monkeypatch.setattr(loading, "_compared", lambda *_: pytest.fail("it was compared again"))
+    monkeypatch.setattr(Causal, "__init__", lambda *_: pytest.fail("its module was built"))
     with opened(files["F16"]) as pipeline:
         assert pipeline.run(prompt="a cat")["text"] == text
     noted = LlamaCppBackend().recorded(mg.plan(graph_of(files["F16"]), backend="llamacpp").nodes["llm"].node, precision="float32")
