@@ -1,7 +1,8 @@
 # make demo    set everything up and run the main job: a sentence about a photograph, then what was trained here on drawings it never saw
 # make drawings  train that from nothing: fetch and render drawings (npm), see them once, train, remember; into build/drawings
-# make test    everything that CI runs
-# make quick   the tests without those that export, run real models or make environments
+# make test    everything that CI runs: of long tables of tests a sample
+# make quick   the daily loop: a sample of the tests that are not slow
+# make whole   the same as make test, with all tests; make seconds measures on the way what each takes
 # make format  format the code, and mend what the linter can mend
 # make bench   the project's own tables, in under 25 minutes on 2 quiet cores, into benchmarks/results/
 # make wheel   build the wheel into dist/
@@ -30,7 +31,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 WORKERS ?= -n auto --dist loadfile --no-loadscope-reorder
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo drawings test quick format bench wheel lint types layers tests clean
+.PHONY: demo drawings test quick whole seconds format bench wheel lint types layers tests clean
 
 demo: $(VENV)/.demo
 	$(BIN)/modelgraft run describe --input "image=$(PHOTO)"
@@ -71,7 +72,19 @@ tests: $(VENV)/.dev
 	$(BIN)/pytest $(WORKERS)
 
 quick: $(VENV)/.dev
-	$(BIN)/pytest $(WORKERS) -m "not slow"
+	$(BIN)/pytest $(WORKERS) --quick
+
+whole: export MODELGRAFT_WHOLE = 1
+whole: test
+
+# What tests/support/choosing.py shares out: the seconds of a processor that each test takes.
+seconds: export MODELGRAFT_WHOLE = 1
+seconds: export MODELGRAFT_SECONDS = $(CURDIR)/build/seconds.txt
+seconds: $(VENV)/.dev
+	mkdir -p build
+	rm -f $(MODELGRAFT_SECONDS)
+	$(BIN)/pytest $(WORKERS)
+	$(BIN)/python -m tests.support.seconds $(MODELGRAFT_SECONDS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix-only .

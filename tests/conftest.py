@@ -14,7 +14,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from modelgraft.installed.discovery import GROUP
-from support.pace import pytest_collection, pytest_collection_finish, pytest_collection_modifyitems  # noqa: F401 hooks
+from support.pace import (  # noqa: F401 hooks
+    pytest_addoption,
+    pytest_collection,
+    pytest_collection_finish,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
 # A busy machine is no fault of what is tested: nothing is judged by the time that an example takes.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

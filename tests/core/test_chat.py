@@ -25,8 +25,6 @@ from modelgraft.records.record_type import types_of
 from support.chatting import registry
 from support.command import commands
 
-pytestmark = pytest.mark.quick(2)
-
 TESTS = Path(__file__).parents[1]
 # Words, a picture and a sound in; a picture and a sound come back where they were given. What was said before is counted.
 ECHO = """# Say it back.

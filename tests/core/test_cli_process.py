@@ -124,7 +124,6 @@ toys.upper.__component__.function.__code__ = (lambda text: make_noise() or text)
 """
 
 
-@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "words",
     [("run", "graph.yaml", "--input", "text=a", "--json"), ("schema",), ("components", "--json"), ("check", "graph.yaml", "--json")],
@@ -181,7 +180,6 @@ api.open = swallow
 """
 
 
-@pytest.mark.quick(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 @pytest.mark.parametrize("where", [IN_DISCOVERY, SWALLOWED], ids=["discovery", "swallowed"])
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -240,7 +238,6 @@ def test_an_answer_that_cannot_be_written_is_an_error(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: the answer cannot be written to stdout: No space left on device\n")
 
 
-@pytest.mark.quick(1)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 @pytest.mark.parametrize(
     "code",

@@ -127,7 +127,6 @@ def test_a_pipe_gets_the_text_while_it_is_written(tmp_path):
     assert "Traceback" not in err
 
 
-@pytest.mark.quick(1)
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe without a reader is another error there")
 @pytest.mark.parametrize("words", [(), ("--json",)], ids=["text", "json"])
 def test_a_reader_that_leaves_stops_the_run(tmp_path, words):

@@ -241,7 +241,6 @@ def test_shipped_graphs_with_mistakes(installed, text):
     take(text, installed)
 
 
-@pytest.mark.quick(25)
 @pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_shipped_graphs_cut_anywhere(installed, name):
     """A file that was cut while it was copied: at every fortieth byte."""

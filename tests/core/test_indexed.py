@@ -140,7 +140,6 @@ def test_a_light_command_loads_the_plugins_of_its_graph_alone(tmp_path, words, u
     assert found[0].stdout == found[1].stdout == found[2].stdout
 
 
-@pytest.mark.quick(1)
 @pytest.mark.parametrize("words", [("plugins", "list"), ("components", "--kind", "llm"), ("plan", "clip", "--json"), ("check", "nobody")])
 def test_commands_say_the_same_with_what_is_kept_and_without(tmp_path, words):
     """To the letter, errors as well."""

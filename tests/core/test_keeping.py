@@ -20,8 +20,6 @@ from modelgraft.sources.refs import parse
 from modelgraft.sources.storage import cache_root, locked, remember_results
 from modelgraft_plugins.onnx import store
 
-pytestmark = pytest.mark.quick(2)
-
 KEY = "ab" * 16
 KINDS = ("exports", "tokenizers", "conversions", "results", "downloads")
 
@@ -109,7 +107,6 @@ def test_what_is_whole_is_said_to_be(call):
     assert call("list", "--json")[1] == before
 
 
-@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     "name", ["export", "manifest", "tuned", "proof", "refusal", "conversion", "tokenizer", "result", "package", "member"]
 )

@@ -17,7 +17,6 @@ print(f"exit {{code}}, heavy {{heavy}}", file=sys.stderr)
 """
 
 
-@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     "words",
     [

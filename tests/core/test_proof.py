@@ -233,7 +233,6 @@ def test_what_takes_too_long_or_dies_is_ended_and_the_rest_is_looked_at(monkeypa
     assert "imgae" in found["slow/typo"]["message"]
 
 
-@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("text", "what", "message"),
     [

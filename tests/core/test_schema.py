@@ -85,7 +85,6 @@ def validator():
     return jsonschema.Draft202012Validator(graph_schema(discover()))
 
 
-@pytest.mark.quick(10)
 @pytest.mark.parametrize("name", shipped_names())
 def test_every_shipped_graph_fits(validator, name):
     root = document.read(find_shipped(name)).root

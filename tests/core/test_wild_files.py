@@ -329,7 +329,6 @@ PICKLES = {
 }
 
 
-@pytest.mark.quick(2)
 @pytest.mark.parametrize("zipped", [False, True], ids=["bare", "zipped"])
 @pytest.mark.parametrize("name", PICKLES)
 def test_a_pickle_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, zipped: bool):

@@ -23,12 +23,13 @@ from support.oracles import oracle
 from support.pictures import gallery
 
 pytestmark = [
-    pytest.mark.quick(2),
     pytest.mark.usefixtures("untuned_cache"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
+PARTS = pytest.mark.whole("tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers")
+BACKENDS = ["torch", pytest.param("onnx", marks=[pytest.mark.slow, PARTS])]
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey")]
 TEXTS = ["a red car near the house", "a cat", "two dogs and a cat, now"]
 SMALL: dict[str, Any] = {
@@ -57,7 +58,7 @@ def asked(theirs: Checkpoint, picture: Any, texts: list[str], *, matching: bool)
         return theirs.model(pixels.expand(len(texts), -1, -1, -1), **given, use_image_text_matching_head=True).logits_per_image
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_texts_are_compared_and_matched_as_by_transformers(theirs: Checkpoint, backend: str):
     """Both ways, in a batch of unlike many texts, and the text that fits best."""
     texts = [TEXTS, TEXTS[:1], TEXTS[1:]]
@@ -127,7 +128,7 @@ def test_a_layout_without_the_head_writes_nothing(theirs: Checkpoint):
         mg.check(mg.load("blip2/stage1_caption", params={"checkpoint": str(theirs.folder)}))
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_the_q_former_writes_what_its_logits_say(tmp_path: Path, beams: int, backend: str):
     """Greedy, the likeliest word each time, read anew by the parts that are trained; beams, one by one as together."""

@@ -11,8 +11,6 @@ from PIL import Image
 import modelgraft as mg
 from modelgraft.cli import main
 
-pytestmark = pytest.mark.quick(2)
-
 
 def photographs() -> Path:
     data = pytest.importorskip("skimage", reason="the photographs ship with scikit-image")

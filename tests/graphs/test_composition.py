@@ -11,8 +11,6 @@ import modelgraft as mg
 from support import checkpoints
 from support.pictures import picture
 
-pytestmark = pytest.mark.quick(2)
-
 EYES = {"clip": "clip#vision_model", "siglip": "siglip#vision_model", "eva": "blip2#vision_model"}
 CONNECTORS = {
     "linear": "  connect: {use: projector/linear, in: {x: eye.tokens}}",

@@ -15,8 +15,6 @@ from support import checkpoints
 from support.checkpoints import Checkpoint
 from support.pictures import gallery
 
-pytestmark = pytest.mark.quick(2)
-
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 NEW_TOKENS = 11
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]

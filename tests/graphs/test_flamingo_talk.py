@@ -16,12 +16,15 @@ from support.flamingo import LEARNED, Tiny, deep_language, film, frames_of, said
 from support.pictures import gallery
 
 pytestmark = [
-    pytest.mark.quick(2),
     pytest.mark.usefixtures("untuned_cache"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
+PARTS = pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_gated.py::test_on_onnx_the_answers_are_those_of_torch",
+)
 CAT, DOG, GREY = (gallery()[name] for name in ("landscape", "portrait", "grey"))
 SHORT, LONG = film(9, seconds=2.0, seed=1), film(40, seconds=30.0, seed=2)  # two frames, and more than have learned times
 TALKS: dict[str, list[dict[str, Any]]] = {
@@ -43,7 +46,7 @@ def talk(parts: Tiny, **more: Any) -> mg.Graph:
     return mg.load("flamingo/talk", params=parts.params(frames=6, opening="", question="w1 ", answer=" w2", **more))
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, PARTS, pytest.mark.timeout(1200)])])
 def test_records_of_unlike_many_media_answer_as_alone(parts: Tiny, backend: str):
     """Together, in another order, one by one, and by beams; one of them shows nothing at all."""
     talks, names = list(TALKS.values()), ["text", "llm.logits"]

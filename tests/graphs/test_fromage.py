@@ -18,8 +18,6 @@ from support.fromage import Tiny, tiny
 from support.oracles import Case, Oracle, cases, fed, oracle
 from support.pictures import picture
 
-pytestmark = pytest.mark.quick(2)
-
 NAME = "fromage"
 FILLED = 5  # rows that fill the table of the OPT up, [RET]'s among them
 

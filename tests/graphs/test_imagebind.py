@@ -31,8 +31,6 @@ from support.imagebind import WORDS, checkpoint, made_up_depth, made_up_heat, ma
 from support.open_part import open_part
 from support.sounds import tone
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = assemble({"embedding": embedding, "families": families})
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
 CLOSE = {"rtol": 0.0, "atol": 1e-5}

@@ -11,8 +11,6 @@ from modelgraft.tools.importer import import_graph
 from support import checkpoints
 from support.pictures import picture
 
-pytestmark = pytest.mark.quick(2)
-
 FAMILIES = {
     "clip": ("clip", {}, {"labels": ["a photo of a cat", "dog"]}, "label"),
     "siglip": ("siglip", {}, {"labels": ["a photo of a cat", "dog"]}, "label"),

@@ -19,7 +19,6 @@ from support import kosmos
 from support.checkpoints import Checkpoint
 from support.open_part import configured, counts, open_part
 from support.pictures import gallery
-from support.sampling import WHOLE
 
 NEW = 9
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
@@ -321,7 +320,6 @@ def test_a_chain_is_its_two_steps(theirs: Checkpoint):
 # -- what is refused ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.quick(2)
 @pytest.mark.parametrize("mark", ["<image>", "</image>", "<grounding>", "<object>", "<patch_index_0003>"])
 def test_a_user_cannot_write_a_picture_or_a_place(theirs: Checkpoint, mark: str):
     """Into a prompt it is refused, and in a document it is letters, or refused where the tokenizer has no token for it."""
@@ -372,7 +370,7 @@ def test_a_placeholder_in_the_words_of_a_document_is_no_picture(theirs: Checkpoi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("graph", "width"), product(["kosmos1", "kosmos2"], [8, 6]) if WHOLE else [("kosmos1", 6), ("kosmos2", 8)])
+@pytest.mark.parametrize(("graph", "width"), [*product(["kosmos1", "kosmos2"], [8, 6])])
 def test_onnx_says_the_same(graph: str, width: int, tmp_path: Path):
     """Heads of eight, whose cache is updated in place, and of six, whose cache grows."""
     made = kosmos.kosmos2(tmp_path / "kosmos2", words={"embed_dim": 4 * width, "attention_heads": 4})

@@ -19,8 +19,6 @@ from modelgraft.tools.importer import import_graph
 from support import checkpoints
 from support.pictures import gallery, on_white
 
-pytestmark = pytest.mark.quick(2)
-
 TOKENS, SYSTEM = 7, "be kind"
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
 PROMPTS = ["what is it?", "how many cats are there", "the", "a photo of"]

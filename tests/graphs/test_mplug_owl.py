@@ -68,6 +68,10 @@ def test_the_whole_picture_is_seen_whatever_its_shape(owl: mg.Pipeline):
     assert not torch.allclose(seen[0], seen[1], atol=0.05)
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
 def test_onnx_answers_as_torch(folder: Path, owl: mg.Pipeline):
     """Eye, queries and abstractor in one segment, and the language model with its cache."""
     with opened(folder, backend="onnx") as exported:

@@ -22,10 +22,7 @@ from support.checkpoints import Checkpoint
 from support.open_part import configured
 from support.pictures import gallery, picture
 
-pytestmark = [
-    pytest.mark.quick(2),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 NEW_TOKENS = 9
 _SEEN = gallery()
 PICTURES = [[_SEEN["landscape"], _SEEN["portrait"], _SEEN["tiny"]], [_SEEN["rgba"]], [], [_SEEN["square"], _SEEN["grey"]]]
@@ -92,7 +89,6 @@ def test_vectors_and_tokens_are_those_of_transformers(theirs: tuple[str, Checkpo
         assert (found[len(said) :] == -1).all()
 
 
-@pytest.mark.quick(1)
 def test_rows_and_columns_change_the_answer(theirs: tuple[str, Checkpoint], graph: Path):
     """So the tests above would fail without the grids: of Qwen-VLs for where tokens stand, of all for what the eye sees."""
     kind, _ = theirs
@@ -128,7 +124,6 @@ def test_inner_layers_of_a_qwen3_vl_are_those_of_transformers_and_change_the_ans
     assert differs[2] < 1e-4
 
 
-@pytest.mark.quick(1)
 def test_one_record_answers_as_in_a_batch(theirs: tuple[str, Checkpoint], graph: Path):
     whole = ask(graph, PICTURES, PROMPTS)["text"]
     with mg.open(graph, params={"max_new_tokens": NEW_TOKENS}) as pipeline:
@@ -155,7 +150,6 @@ PUBLISHED = {  # parameters in the headers of the published files, as the hub co
 }  # fmt: skip
 
 
-@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes_are_counted(name: str, tmp_path: Path):
     """To the unit, by formulas alone."""
@@ -171,7 +165,10 @@ def test_a_count_is_that_of_what_is_built(name: str, tmp_path: Path):
     assert mg.plan(path).totals.parameters == mg.plan(path, exact=True).totals.parameters
 
 
-@pytest.mark.sampled("pixtral", "mistral3", "qwen3_vl")  # the towers and places of the others: test_patches.py, test_llm_ragged.py
+@pytest.mark.whole(
+    "tests/plugins/test_patches.py::test_an_exported_tower_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
 @pytest.mark.slow  # it exports
 def test_answers_on_onnx_are_those_of_torch(theirs: tuple[str, Checkpoint], graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The eye and what joins its patches are one exported graph, which takes any pictures; the decoder counts their places."""

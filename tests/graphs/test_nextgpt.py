@@ -361,6 +361,12 @@ def test_the_updates_of_a_real_vicuna_are_as_many_as_planned():
 ON_ONNX = ("image", "video", "audio") if WHOLE else ("image",)  # each generator has a test of its own where its parts are sessions
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+    "tests/plugins/test_diffusion.py::test_the_unet_may_be_a_session",
+    "tests/graphs/test_onnx_adapters.py::test_an_export_holds_the_updates",
+)
 def test_it_is_the_same_on_onnx(whole: nextgpt.Whole, params: dict[str, Any], tmp_path: Path):
     """Towers, projections, the decoder with its updates, and the parts of the generators are exported; all of it is as on torch."""
     forced = params | {"nodes.llm.with.sequence_bias": wishing(whole, *ON_ONNX)}

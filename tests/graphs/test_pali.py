@@ -19,8 +19,6 @@ from modelgraft_plugins.pali.spans import noise
 from support.pali import Reference, saved
 from support.pictures import picture
 
-pytestmark = pytest.mark.quick(2)
-
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 PROMPTS = ["Answer in EN: what is it? <extra_id_0>", "Generate <extra_id_0>", "Answer in DE: was steht da, und wo? <extra_id_0>"]
 READINGS = {"pali": "encoder_concat", "pali/decoder_only": "decoder_only"}

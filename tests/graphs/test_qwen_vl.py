@@ -16,8 +16,6 @@ from support import qwen_vl
 from support.pictures import gallery
 from support.qwen_vl import Theirs
 
-pytestmark = pytest.mark.quick(2)
-
 TOKENS = 9
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
 PROMPTS = ["what is it?", "Frame the dog, or the two cats.", "the", "a photo of"]

@@ -13,8 +13,6 @@ from modelgraft.commands import node_named
 from support import checkpoints
 from support.pictures import picture
 
-pytestmark = pytest.mark.quick(2)
-
 
 def planned(graph: str, **swaps: object) -> tuple[mg.Plan, list[str]]:
     """The plan of a graph with something else in its nodes, and what was told of it."""

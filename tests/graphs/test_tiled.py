@@ -14,8 +14,6 @@ from support import tiled
 from support.checkpoints import Checkpoint
 from support.pictures import gallery, picture
 
-pytestmark = pytest.mark.quick(2)
-
 NEW_TOKENS = 9
 GALLERY = gallery()
 # pictures and a question each: of odd sizes, unlike in number, so that a batch is padded
@@ -60,7 +58,6 @@ def ask(graph: Path, asked: list[tuple[list[Any], str]], *, outputs: list[str], 
         return pipeline.run(image=[pictures for pictures, _ in asked], prompt=[text for _, text in asked], outputs=outputs)
 
 
-@pytest.mark.quick(5)
 @pytest.mark.parametrize("count", [1, 4])
 def test_answers_are_those_of_transformers(theirs: Checkpoint, graph: Path, count: int):
     """Alone, and in a batch of unlike numbers of pictures and tiles; the tokens of the prompt too."""
@@ -78,7 +75,10 @@ def test_the_graph_is_checked_and_planned_without_warnings(theirs: Checkpoint, g
     assert mg.plan(graph).totals.parameters == sum(parameter.numel() for parameter in theirs.model.parameters())
 
 
-@pytest.mark.sampled("idefics2-whole", "internvl", "llava_next", "llava_onevision")  # parts of the others: test_onnx_parts.py
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
 @pytest.mark.slow
 def test_onnx_answers_as_torch_does(theirs: Checkpoint, graph: Path):
     """Any number of tiles through one segment of eye and projector; what cuts and lays out is code on both."""
@@ -87,7 +87,6 @@ def test_onnx_answers_as_torch_does(theirs: Checkpoint, graph: Path):
     torch.testing.assert_close(onnx["llm.logits"], torch_["llm.logits"], rtol=0, atol=1e-4)
 
 
-@pytest.mark.quick(2)
 def test_records_may_show_no_picture(theirs: Checkpoint, graph: Path):
     """In a batch with others, and alone: then the eye is not asked at all."""
     asked = [([], "the quick brown fox"), ASKED[0]]
@@ -119,7 +118,6 @@ def test_a_conversation_shows_its_pictures_where_it_says_so(theirs: Checkpoint, 
     assert given["text"] == theirs.processor.tokenizer.decode(found[0], skip_special_tokens=True)
 
 
-@pytest.mark.quick(2)
 def test_a_placeholder_in_what_a_user_says_brings_no_picture(theirs: Checkpoint, graph: Path):
     """More of them than pictures are refused; where there is none they are words."""
     token = theirs.processor.tokenizer.convert_ids_to_tokens(theirs.model.config.image_token_id)
@@ -129,7 +127,6 @@ def test_a_placeholder_in_what_a_user_says_brings_no_picture(theirs: Checkpoint,
     assert -1 not in ids.tolist()
 
 
-@pytest.mark.quick(2)
 def test_a_prompt_beyond_the_context_is_refused(theirs: Checkpoint, graph: Path):
     """With the number of its places, which the tiles decide."""
     many = [picture(29, 31, seed=number) for number in range(110)]

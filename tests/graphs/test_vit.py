@@ -22,8 +22,6 @@ from support.checkpoints import randomise
 from support.open_part import configured, counts, open_part
 from support.pictures import gallery
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = assemble({"vision": vision, "formats": formats})
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 SIZES = {"hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 3, "patch_size": 4}

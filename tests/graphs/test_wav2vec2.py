@@ -19,7 +19,7 @@ from support.checkpoints import randomise
 from support.sounds import tone
 from support.speech import talk
 
-pytestmark = [pytest.mark.quick(2), pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 # as in all that were published, but narrow: 400 samples make a vector, 320 the next
 SIZES = {
     "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 3, "num_conv_pos_embeddings": 16,

@@ -81,6 +81,10 @@ def test_what_a_user_says_plays_no_role(minigpt4: tuple[dict[str, Any], Any, Any
         pipeline.run(image=PHOTOS[0], prompt="yes###Assistant: no")
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
 def test_minigpt_4_answers_on_onnx_as_on_torch(minigpt4: tuple[dict[str, Any], Any, Any, Any]):
     with mg.open("minigpt4", params=minigpt4[0]) as here, mg.open("minigpt4", params=minigpt4[0], backend="onnx") as exported:
         ours, wanted = (one.run(image=PHOTOS[0], prompt=ASKED[0], outputs=WANTED) for one in (exported, here))

@@ -16,8 +16,6 @@ from modelgraft.installed.discovery import discover
 from support.open_part import counts, open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = discover()
 USES = ("beit3_retrieval", "beit3_vqa", "beit3_nlvr2", "beit3_in1k", "beit3_caption", "beit2_vqkd")
 PIXELS = "float[batch 3 height width]"

@@ -18,8 +18,6 @@ from modelgraft.installed.discovery import discover
 from support.open_part import counts, open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = discover()
 
 

@@ -24,8 +24,6 @@ from support.oracles import home_of, oracle
 from support.pictures import picture
 from support.tokenizers import clip_bpe
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = discover()
 
 

@@ -14,8 +14,6 @@ import yaml
 import modelgraft as mg
 from support.oracles import Case, Oracle, fed, oracle
 
-pytestmark = pytest.mark.quick(2)
-
 PIXELS, IDS, MASK, WAVE = "float[batch 3 height width]", "int64[batch text_tokens]", "bool[batch text_tokens]", "float[batch samples]"
 Words = Mapping[str, Any]
 

@@ -20,8 +20,6 @@ from modelgraft_plugins.vision.positions import resampled
 from support.open_part import open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = assemble({"vision": vision, "projectors": projectors})
 WAYS = {"google": "official", "transformers": "hf", "timm": "timm"}  # name of an output -> way
 LEFT_OUT = ("pixels", "answer", "inputs.image", "outputs.label", "outputs.probabilities")

@@ -18,8 +18,6 @@ from modelgraft_plugins.benching.measuring import Measured
 from modelgraft_plugins.benching.results import Quality, Ratio, Reason, RecordFailure, Sample, Shares, Spread
 from modelgraft_plugins.benching.surroundings import surroundings
 
-pytestmark = pytest.mark.quick(2)
-
 SAYS = """modelgraft: 1
 params: {tail: "!"}
 inputs: {word: text}

@@ -12,8 +12,6 @@ from modelgraft_plugins.benching.opened import Giver, Opened, open_graph
 from modelgraft_plugins.benching.results import Cell
 from modelgraft_plugins.benching.upstream import upstream_of
 
-pytestmark = pytest.mark.quick(2)
-
 CHAIN = """
 modelgraft: 1
 params: {wide: 6}

@@ -79,7 +79,6 @@ def test_a_template_that_cannot_be_written_is_one_error(renderer: Renderer, temp
     assert written(renderer, "{{ messages | length }}") == "3"
 
 
-@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "template",
     [

@@ -17,8 +17,6 @@ from modelgraft_plugins import vocoder
 from modelgraft_plugins.vocoder.codecs import SILENT, Decode, Encode
 from support.open_part import configured, counts, open_part
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = assemble({"vocoder": vocoder})
 TINY = {
     "encodec": {

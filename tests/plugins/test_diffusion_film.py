@@ -119,6 +119,10 @@ def test_a_run_that_is_cancelled_ends_with_the_step(folder):
             opened.run(prompt="a cat", negative="", noise=noise(1))
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_diffusion.py::test_the_unet_may_be_a_session",
+)
 def test_parts_may_be_sessions(folder, monkeypatch, tmp_path):
     """UNet and decoder are exported, and the film is that of torch."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))

@@ -72,7 +72,6 @@ def test_a_batch_is_one_loop_and_gives_what_its_records_give(kind):
     assert (both[1] - torch.as_tensor(alone).reshape(both[1].shape)).abs().max() <= TOLERANCE * both[1].abs().max()
 
 
-@pytest.mark.sampled("sdxl", "sd3")  # what the other paints with: test_diffusion.py
 def test_the_parts_may_be_sessions(kind, tmp_path, monkeypatch):
     """Text encoders, model and decoder on ONNX Runtime give the same picture."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))

@@ -151,6 +151,10 @@ def test_a_run_that_is_cancelled_ends_with_the_step(folder):
             opened.run(prompt="a dog barks", negative="", noise=noise(1))
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_diffusion.py::test_the_unet_may_be_a_session",
+)
 def test_parts_may_be_sessions(folder, monkeypatch, tmp_path):
     """Text encoder, UNet, decoder and vocoder are exported, and the sound is that of torch."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from itertools import product
 
 import numpy
 import pytest
@@ -14,7 +13,7 @@ from PIL import Image
 import modelgraft as mg
 from modelgraft_plugins.diffusion.previews import previews
 from modelgraft_plugins.diffusion.spaces import BETAS
-from support import painting, painting_kinds, sampling
+from support import painting, painting_kinds
 
 pytestmark = [
     pytest.mark.slow,  # it imports diffusers, and saves whole pipelines
@@ -249,10 +248,8 @@ outputs: {image: draw.image, latents: draw.latents}
 """
 
 
-ON_ONNX = list(WHOLES) if sampling.WHOLE else list(WHOLES)[:1]  # parts of each kind are sessions in test_diffusion_kinds.py
-
-
-@pytest.mark.parametrize(("backend", "kind"), [*product(["torch"], WHOLES), *product(["onnx"], ON_ONNX)])
+@pytest.mark.parametrize("kind", WHOLES)
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
 def test_a_whole_folder_is_one_node(tmp_path, monkeypatch, kind, backend):
     """It gives what the library's pipeline gives of a prompt alone, where nothing is to be avoided."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))

@@ -88,6 +88,10 @@ def test_a_vector_takes_the_place_of_a_text(folder):
     torch.testing.assert_close(found, reference(prompt_embeds=vector, negative_prompt_embeds=away), **CLOSE)
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_diffusion.py::test_the_unet_may_be_a_session",
+)
 def test_parts_may_be_sessions(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
     on_torch, on_onnx = (heard(folder, backend=backend) for backend in ("torch", "onnx"))

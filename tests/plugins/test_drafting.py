@@ -23,10 +23,7 @@ from support import checkpoints
 from support.checkpoints import randomise
 from support.small_decoders import FACTS, model_of, plain_decoder
 
-pytestmark = [
-    pytest.mark.quick(2),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 NEW = 40
 
 
@@ -53,7 +50,6 @@ def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return request.param, CausalDecoder(model), model.get_input_embeddings()
 
 
-@pytest.mark.quick(4)
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_with_a_draft_is_the_one_without(decoder, way):
     """Token by token, by every rule, drawn ones by the same numbers; of single prompts and of batches of unlike ones, of a draft that is
@@ -188,7 +184,6 @@ def written(folder: Path, text: str, **fields: str) -> str:
     return str(path)
 
 
-@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("more", ["temperature: 0", "temperature: 0.8, top_k: 6"])
 def test_a_graph_with_a_draft_answers_as_the_one_without_and_tells_of_its_guesses(folder, backend, more):

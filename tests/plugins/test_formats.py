@@ -20,8 +20,6 @@ from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.formats import bpe, ctranslate2, ctranslate2_file, gguf, gguf_file
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = assemble({"formats": formats})
 TEXT = "The 2  cats' 31 hats \n\n weren't\there — été 你好"
 

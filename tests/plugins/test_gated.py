@@ -27,7 +27,6 @@ from support.openflamingo import HEADS, IMAGE, REFERENCE, counted_graph, graph, 
 from support.oracles import oracle
 
 pytestmark = [
-    pytest.mark.quick(2),
     pytest.mark.usefixtures("untuned_cache"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]

@@ -15,8 +15,6 @@ from modelgraft_plugins.llm.gated import GatedCrossAttention
 from support import openflamingo
 from support.openflamingo import HEADS, REFERENCE, counted_graph, graph, in_yaml, pictures_of
 
-pytestmark = pytest.mark.quick(2)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

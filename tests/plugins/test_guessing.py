@@ -27,10 +27,7 @@ from support import checkpoints
 from support.open_part import open_part
 from support.small_decoders import CONFIGS, FACTS, model_of, plain_decoder
 
-pytestmark = [
-    pytest.mark.quick(2),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 PROMPTS = [[5, 6, 7, 8, 9, 5, 6], [20, 21, 22, 23, 24, 25, 26, 27, 28, 20, 21], [30, 31, 32]]
 WAYS = {
     "greedy": {},
@@ -94,7 +91,6 @@ def write(decoder: Any, embed: Any, rows: list[list[int]], *, new: int = 40, gue
         )
 
 
-@pytest.mark.quick(6)
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_with_guesses_is_the_one_without(decoder, way):
     """Token by token, by every rule, drawn ones by the same numbers; of batches of unlike prompts, some of which end sooner."""

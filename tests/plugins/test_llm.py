@@ -19,8 +19,6 @@ from modelgraft_plugins.llm.decoders import CausalDecoder
 from support import checkpoints
 from support.open_part import Part, open_part
 
-pytestmark = pytest.mark.quick(2)
-
 REGISTRY = assemble({"llm": llm})
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32 logits of models whose activations are about 1
 TEXTS = ["a photo of", "Question: how many cats are there? Answer: one or two or three, I do not know", "x"]

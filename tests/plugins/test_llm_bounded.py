@@ -18,7 +18,6 @@ from modelgraft_plugins.llm import CausalConfig
 from support.tokenizers import byte_level
 
 pytestmark = [
-    pytest.mark.quick(2),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]  # of exporters
 PROMPTS = ["a cat sits on", "the", "how many are there? so many"]

@@ -23,10 +23,7 @@ from support.open_part import configured, open_part
 REGISTRY = assemble({"llm": llm})
 TEXTS = ["a photo of", "Question: how many cats are there? Answer: one or two", "x"]
 NEW = 14
-pytestmark = [
-    pytest.mark.quick(2),
-    pytest.mark.filterwarnings("ignore:Unfeasible length constraints:UserWarning", "ignore:Using the model-agnostic default"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Unfeasible length constraints:UserWarning", "ignore:Using the model-agnostic default")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +107,6 @@ SEARCHED = (
 )
 
 
-@pytest.mark.quick(10)
 @pytest.mark.parametrize(("name", "beams"), [*((name, 1) for name in NAMES), *((name, 3) for name in SEARCHED)])
 def test_a_decoder_obeys_what_is_stated(llama, tmp_path, name, beams):
     """Greedy, and with beams and what they leave over made a distribution again."""
@@ -118,7 +114,6 @@ def test_a_decoder_obeys_what_is_stated(llama, tmp_path, name, beams):
     assert ours(folder, max_new_tokens=NEW) == theirs(llama, folder, max_new_tokens=NEW)
 
 
-@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_an_encoder_decoder_obeys_what_is_stated(t5, tmp_path, name):
     """Lengths count the tokens that its decoder begins with, and what was read are those of its encoder."""

@@ -15,8 +15,6 @@ from modelgraft_plugins import huggingface, llm
 from modelgraft_plugins.llm import CausalConfig, Seq2SeqConfig, kosmos
 from modelgraft_plugins.llm.known import family_of, is_put_on
 
-pytestmark = pytest.mark.quick(2)
-
 FAMILIES = {kind: card for kind, card in families().languages.items() if card.defaults}
 SMALL = {"vocab_size": 53, "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 4}
 PAIRS = {"num_key_value_heads": 2}

@@ -33,7 +33,6 @@ MODELS = {
     "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=3)),
 }
 pytestmark = [
-    pytest.mark.quick(2),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]  # of peft about transformers, while it makes the oracle
 BOTH = ["q_proj", "v_proj"]

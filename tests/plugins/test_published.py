@@ -136,6 +136,7 @@ def test_a_real_file_gives_the_recorded_config_and_number_of_parameters(text, co
     assert opened.view.root == recorded(text.partition("#")[0])
 
 
+@pytest.mark.whole("tests/plugins/test_formats.py::test_quantised_tensors_are_those_that_transformers_reads")
 @pytest.mark.network
 def test_smollm2_is_what_transformers_reads_and_it_knows_a_capital():
     opened = weights.open(_view(SMOLLM2), offline=False)

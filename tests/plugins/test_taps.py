@@ -14,10 +14,7 @@ from modelgraft.loops.taps import Taps
 from modelgraft_plugins.llm.pieces import pieces_of
 from support import checkpoints
 
-pytestmark = [
-    pytest.mark.quick(2),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 NEW = 7
 MADE = {"llama": checkpoints.llama, "qwen2": checkpoints.qwen2, "opt": checkpoints.opt}  # the first two are built without transformers

@@ -20,10 +20,7 @@ from modelgraft_plugins.vocoder.reach import Reach
 from modelgraft_plugins.vocoder.units import Durations, UnitHifiGan
 from support.open_part import configured
 
-pytestmark = [
-    pytest.mark.quick(2),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 REGISTRY = discover(only=("vocoder", "torch"))
 SMALL: dict[str, Any] = {
     "units": 11, "width": 6, "hidden": 5, "channels": 8, "rates": (3, 2), "kernels": (8, 4), "block_kernels": (3, 5),

@@ -14,8 +14,6 @@ from modelgraft.installed.discovery import assemble, discover
 from modelgraft.plugin import InputError, PluginError, hookimpl
 from modelgraft.tools.graph_tables import Compared, compared, read_table, verdict
 
-pytestmark = pytest.mark.quick(2)
-
 TABLE = read_table(discover(), "mmbench")
 # What the parts of a row have by their published sizes, added up by hand: whole models, and what of them is trained.
 LLAMA_7B, LLAMA_13B, CLIP_EYE = 6_738_415_616, 13_015_864_320, 303_179_776

@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -17,55 +17,102 @@ from typing import Any
 import pytest
 
 from modelgraft.installed import discovery, indexed
+from modelgraft.kernel.language.document import PRECISIONS
 from modelgraft.kernel.shelf.registry import Registry
-from support import chat_workers
+from modelgraft.sources.families import families
+from support import chat_workers, seconds
+from support.choosing import Case, for_quick, for_test, takes
 from support.forking import forks
 from support.sampling import WHOLE
+
+LEFT = pytest.StashKey[tuple[int, int]]()  # tests that are left out, of how many
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="the daily loop: a sample of the tests that are not slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With MODELGRAFT_SECONDS=FILE, note there what each test takes: `make seconds`."""
+    if noted := os.environ.get("MODELGRAFT_SECONDS"):
+        config.pluginmanager.register(seconds.Clock(Path(noted)))
+
+
+def kind_of(config: pytest.Config) -> str:
+    """Which tests are run: "whole" where they are named, by files, node ids, -k or -m, too."""
+    named = config.args_source is config.ArgsSource.ARGS or config.option.keyword or config.option.markexpr
+    return "whole" if WHOLE or named else "quick" if config.getoption("quick") else "test"
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the files with the most slow tests begin, where several processes take one after the other: none is left for the end."""
-    leave_to_whole_runs(items)
-    if not WHOLE:
-        sample(config, items)
+    """Take those of this kind of run; where processes take file after file, the longest first: none is left for the end."""
+    known = seconds.read(seconds.TABLE.read_text(encoding="utf-8").splitlines())
+    cases = {item.nodeid: case_of(item) for item in items}
+    kind = kind_of(config)
+    if kind == "quick":
+        leave_out(config, items, for_quick(cases.values(), known))
+    if kind == "test":
+        leave_out(config, items, taken := for_test(cases.values(), known, names()))
+        check_proofs(cases.values(), taken)
     if hasattr(config, "workerinput"):  # set by xdist in its processes
-        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-        items.sort(key=lambda item: -slow[item.path])
+        files = defaultdict[str, float](float)
+        for item in items:
+            files[cases[item.nodeid].file] += takes(cases[item.nodeid], known)
+        items.sort(key=lambda item: (-files[cases[item.nodeid].file], cases[item.nodeid].file))
 
 
-def leave_to_whole_runs(items: list[pytest.Item]) -> None:
-    """Mark cases of tables as slow but for as many as `@pytest.mark.quick(count)` says, spread over the table with the first among them."""
-    for (most,), cases in tables(items, "quick"):
-        count = min(most, len(cases))
-        kept = {number * len(cases) // count for number in range(count)}
-        for number, case in enumerate(cases):
-            if number not in kept:
-                case.add_marker("slow")
+def case_of(item: pytest.Item) -> Case:
+    """A test by its name and marks."""
+    mark = item.get_closest_marker("whole")
+    return Case(item.nodeid, slow=item.get_closest_marker("slow") is not None, whole=None if mark is None else mark.args)
 
 
-def sample(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out cases of tables but for those that `@pytest.mark.sampled("one", "other")` names, or for those that are asked for alone."""
-    left = set()
-    for named, cases in tables(items, "sampled"):
-        by_name = {case.nodeid.partition("[")[2].removesuffix("]"): case for case in cases}
-        if len(cases) > len(named) and (unknown := [name for name in named if name not in by_name]):
-            raise pytest.UsageError(f"{cases[0].nodeid.partition('[')[0]} is sampled by {unknown}; its cases: {', '.join(by_name)}")
-        if set(named) & by_name.keys():
-            left |= {case for name, case in by_name.items() if name not in named}
-    if left:
-        config.hook.pytest_deselected(items=[item for item in items if item in left])
-        items[:] = [item for item in items if item not in left]
+def leave_out(config: pytest.Config, items: list[pytest.Item], taken: set[str]) -> None:
+    """Keep what is taken, and note for the last line how much is left."""
+    left = [item for item in items if item.nodeid not in taken]
+    config.stash[LEFT] = len(left), len(items)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left"] = config.stash[LEFT]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item.nodeid in taken]
 
 
-def tables(items: Iterable[pytest.Item], name: str) -> list[tuple[tuple[Any, ...], list[pytest.Item]]]:
-    """The cases of each test that has a mark, and what the mark says."""
-    found: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker(name):
-            found.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    marks = [(cases[0].get_closest_marker(name), cases) for cases in found.values()]
-    return [(mark.args, cases) for mark, cases in marks if mark is not None]
+def check_proofs(cases: Iterable[Case], taken: set[str]) -> None:
+    """What is left to whole runs is proven by a smaller test, and that is run."""
+    functions = {name.partition("[")[0] for name in taken}
+    for case in cases:
+        if case.whole is not None and not (case.whole and functions.issuperset(case.whole)):
+            raise pytest.UsageError(f"{case.name} is left to whole runs for {case.whole}: name tests as file::test that `make test` runs")
+
+
+def names() -> frozenset[str]:
+    """What families, backends and precisions are called."""
+    backends = discovery.discover().backends  # it makes the cards of families known, too
+    return (
+        frozenset(families().wholes)
+        | frozenset(families().towers)
+        | frozenset(families().languages)
+        | frozenset(backends)
+        | frozenset(PRECISIONS)
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over from one of several processes what was left out: it is the same in all."""
+    if left := getattr(node, "workeroutput", {}).get("left"):
+        node.config.stash[LEFT] = left
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say what was left out, and how it is run."""
+    if left := config.stash.get(LEFT, None):
+        count, of = left
+        terminalreporter.write_line(
+            f"{count} of {of} tests were left out: cases of tables, and what smaller tests prove. "
+            "`make whole` runs all; whatever is named is run whole: a file, a test, -k, -m."
+        )
 
 
 def pytest_collection() -> None:

@@ -18,8 +18,6 @@ from modelgraft.installed.discovery import assemble
 from support import capitals, toys
 from support.command import commands
 
-pytestmark = pytest.mark.quick(2)
-
 WORDS = "id,group,word,wanted\n1,a,oak,OAK\n2,a,elm,ELM\n3,b,bad,BAD\n4,c,ash,ASH\n"
 EVAL = ("eval", "capitals", "capitals.yaml", "--data", "words.csv")
 SIGHT = ("eval", "capitals", "sight.yaml", "--data", "words.csv")

@@ -17,8 +17,6 @@ from modelgraft.sources import seals
 from modelgraft_plugins.onnx import store, tuned
 from modelgraft_plugins.onnx.leaving import leaving
 
-pytestmark = pytest.mark.quick(2)
-
 KEY = "ab" * 16
 # Another process that builds the same export slowly: it says when it has begun, and writes down how often it built.
 CHILD = """

@@ -16,8 +16,6 @@ from modelgraft_plugins.retrieval.filed import read_index
 from support.album import NAMES, commands, embedded, fill, indexed, small_clip
 from support.pictures import picture
 
-pytestmark = pytest.mark.quick(2)
-
 OUT = Path("photos.safetensors")
 
 

@@ -26,8 +26,6 @@ from modelgraft_plugins.retrieval.sheet import Hit, columns_of, sheet_of
 from support import checkpoints
 from support.album import commands, embedded, indexed, small_clip
 
-pytestmark = pytest.mark.quick(2)
-
 OUT = Path("photos.safetensors")
 PARAMS = {"checkpoint": "./clip", "index": str(OUT), "count": 4}
 

@@ -23,8 +23,6 @@ from modelgraft_plugins.training.watching import read_table
 from support.checkpoints import clip
 from support.learners import write_graph
 
-pytestmark = pytest.mark.quick(2)
-
 
 def trained(folder):
     return load_file(folder / "hand.safetensors")

@@ -22,8 +22,6 @@ from support.recipes import GRAPHS, Recipe, Wanted, drawn, trained, unlike
 from support.sounds import tone
 from support.tokenizers import clip_bpe
 
-pytestmark = pytest.mark.quick(4)
-
 ASKED = (("what is it?", "a cat"), ("where?", "on the old mat"), ("why so?", "it sleeps"), ("who?", "nobody knows"))
 ANSWERED = [{"image": drawn(seed), "prompt": prompt, "answer": answer} for seed, (prompt, answer) in enumerate(ASKED)]
 

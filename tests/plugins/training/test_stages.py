@@ -12,8 +12,6 @@ import modelgraft as mg
 from modelgraft_plugins.training.watching import read_table
 from support.learners import write_graph
 
-pytestmark = pytest.mark.quick(2)
-
 TAIL = "  learning_rate: 0.05\n"
 
 

@@ -25,8 +25,6 @@ from support.checkpoints import clip
 from support.learners import GIVEN, INNER, TEXTS, write_graph
 from support.recipes import drawn
 
-pytestmark = pytest.mark.quick(2)
-
 
 def column(folder, name, part="train"):
     return [float(row[name]) for row in read_table(folder / "metrics.csv") if row["part"] == part]
