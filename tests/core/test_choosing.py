@@ -105,7 +105,7 @@ SUITE = """import pytest
 def test_numbers(number): pass
 @pytest.mark.slow
 def test_large(): pass
-@pytest.mark.whole("test_table.py::test_numbers")
+@pytest.mark.whole("test_table.py::test_large")
 def test_whole(): pass
 """
 PROJECT = """[tool.pytest.ini_options]
@@ -138,7 +138,7 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch, *words: str, whole: str 
 
 @pytest.mark.slow  # it runs other tests
 @pytest.mark.parametrize(("words", "count"), [
-    ((), 201), (("-n", "2"), 201), (("--quick",), 12), (("test_table.py",), 302), (("-k", "numbers"), 300), (("-m", "slow"), 1),
+    ((), 101), (("-n", "2"), 101), (("--quick",), 10), (("test_table.py",), 302), (("-k", "numbers"), 300), (("-m", "slow"), 1),
 ])  # fmt: skip
 def test_a_run_takes_its_sample_and_what_is_named_runs_whole(project, monkeypatch, words, count):
     found, told = ran(project, monkeypatch, *words)
@@ -154,7 +154,7 @@ def test_a_whole_run_leaves_nothing_out(project, monkeypatch):
 
 @pytest.mark.slow
 def test_what_is_left_to_whole_runs_names_what_proves_it(project):
-    (project / "test_table.py").write_text(SUITE.replace("::test_numbers", "::test_nothing"))
+    (project / "test_table.py").write_text(SUITE.replace("::test_large", "::test_nothing"))
     told = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=project, capture_output=True, text=True, check=False
     )
