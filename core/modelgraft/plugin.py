@@ -167,6 +167,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.sources.keeping import complaint_of_note as complaint_of_note
     from modelgraft.sources.progress import current_listener as current_listener
     from modelgraft.sources.published_blocks import PublishedBlocks as PublishedBlocks
+    from modelgraft.sources.row_tables import Table as Table
+    from modelgraft.sources.row_tables import table_in as table_in
+    from modelgraft.sources.row_tables import table_of as table_of
     from modelgraft.sources.storage import cache_in_use as cache_in_use
     from modelgraft.sources.storage import cache_root as cache_root
     from modelgraft.sources.storage import clear_leftovers as clear_leftovers
@@ -272,6 +275,7 @@ _HOMES = {
     "Step": "kernel.words.plan",
     "TOLERANCES": "engine.parity",
     "TRACED": "engine.modules.examples",
+    "Table": "sources.row_tables",
     "Tensor": "kernel.words.ports",
     "TensorOrigin": "sources.cards",
     "Thermal": "records.heats",
@@ -346,6 +350,8 @@ _HOMES = {
     "signature_of": "engine.modules.signatures",
     "stamp_of": "sources.storage",
     "starts_new": "engine.modules.grafting",
+    "table_in": "sources.row_tables",
+    "table_of": "sources.row_tables",
     "weights": "sources",
     "wired_inputs": "engine.modules.signatures",
 }
@@ -438,6 +444,7 @@ __all__ = [
     "SpaceOf",
     "StaleLoad",
     "Step",
+    "Table",
     "Tensor",
     "TensorOrigin",
     "Thermal",
@@ -513,6 +520,8 @@ __all__ = [
     "signature_of",
     "stamp_of",
     "starts_new",
+    "table_in",
+    "table_of",
     "weights",
     "wired_inputs",
 ]

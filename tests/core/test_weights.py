@@ -64,6 +64,26 @@ def test_the_tensors_of_a_part_are_those_of_the_file(tmp_path):
     assert (part.shape("a"), part.shape("c"), part.folder) == ((2, 3), None, folder)
 
 
+def test_a_matrix_is_a_table_whatever_holds_it(tmp_path):
+    """Of a part, of a shard, and in a pickle, which torch reads: the same numbers."""
+    tensors = {"tongue.a": numbers(2, 3), "tongue.b": numbers(4, 3).bfloat16()}
+    whole = folder_of(tmp_path / "m", {"tongue_config": {}})
+    save_file(tensors, whole / "model.safetensors")
+    shards = folder_of(tmp_path / "s", {"tongue_config": {}})
+    names = {key: f"model-0000{number}-of-00002.safetensors" for number, key in enumerate(tensors, 1)}
+    (shards / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    for key, name in names.items():
+        save_file({key: tensors[key]}, shards / name)
+    pickled = folder_of(tmp_path / "p", {"tongue_config": {}})
+    torch.save(tensors, pickled / "pytorch_model.bin")
+    for folder in (whole, shards, pickled):
+        part = opened(f"{folder}#tongue")
+        for key in ("a", "b"):
+            assert torch.equal(torch.from_numpy(part.table(key).rows([1, 0])), tensors[f"tongue.{key}"][[1, 0]].float())
+        with pytest.raises(SourceError, match="has no tensor 'c'"):
+            part.table("c")
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell which pages of a file are in memory")
 def test_only_the_tensors_that_are_asked_for_are_read(tmp_path):
     """After a small tensor was used, the 16 MB of the other are not in memory."""

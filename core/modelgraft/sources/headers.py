@@ -74,6 +74,12 @@ def _text(path: Path, size: int) -> bytes:
         return file.read(length)
 
 
+def start_of(path: Path) -> int:
+    """The byte at which the tensors of a safetensors file begin, of one whose header was read."""
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8), "little")
+
+
 def read_about(path: Path) -> Mapping[str, str]:
     """What a header says beside its tensors: texts by their name. Empty for a file that has none, or is no safetensors file."""
     try:

@@ -22,11 +22,12 @@ from modelgraft.sources import (
     kept,
     numpy_files,
     pickles,
+    row_tables,
     scripted,
     seals,
     torch_files,
 )
-from modelgraft.sources.headers import damaged
+from modelgraft.sources.headers import damaged, read_header
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
 from modelgraft.sources.seals import Proof
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from modelgraft.sources.published_blocks import PublishedBlocks
+    from modelgraft.sources.row_tables import Table
 
 SETTINGS = frozenset({"argparse.Namespace", "typing.Any"})  # classes that trainings keep their settings in
 SETTINGS_OF = ("omegaconf.", "fairseq.dataclass.", "fairseq.tasks.", "fairseq.models.")
@@ -161,12 +163,27 @@ class Weights:
 
     def tensor(self, key: str) -> Tensor:
         """One tensor, mapped from its file where the format allows; do not write to it. Raises SourceError `missing-keys`."""
+        inside = self._inside(key)
+        tensor: Tensor = self._files[inside](inside)
+        return tensor
+
+    def table(self, key: str) -> Table:
+        """One matrix as numpy indexes it, mapped as `tensor` is, without torch where it lies in safetensors. Raises as `tensor` does."""
+        inside = self._inside(key)
+        self._prove()
+        for path in reversed(self.view.weight_files if self.view.layout is None else ()):
+            prefix = collections.prefix_of(path, self.view.folder)
+            name = inside.removeprefix(prefix)
+            if path.suffix == ".safetensors" and inside.startswith(prefix) and name in read_header(path):
+                return row_tables.table_in(path, name)
+        return row_tables.table_of(self.tensor(key))
+
+    def _inside(self, key: str) -> str:
+        """The key in the files of one in the part. Raises SourceError `missing-keys`."""
         if key not in self._keys:
             found = f"{self.view.text} has no tensor '{key}'; it has: {choices(self._keys)}"
             raise SourceError(Problem("missing-keys", found))
-        inside = self._keys[key]
-        tensor: Tensor = self._files[inside](inside)
-        return tensor
+        return self._keys[key]
 
     def blocks(self, key: str) -> PublishedBlocks | None:
         """A matrix as the file holds it that a reader has converted, in blocks of few bits; None where it does not."""
