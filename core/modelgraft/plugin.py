@@ -113,6 +113,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.loop import Answers as Answers
     from modelgraft.loops.loop import generate as generate
     from modelgraft.loops.module import Driven as Driven
+    from modelgraft.loops.module import Traced as Traced
     from modelgraft.loops.prefixes import Remembering as Remembering
     from modelgraft.loops.prompt_places import Places as Places
     from modelgraft.loops.prompt_places import picked as picked
@@ -123,10 +124,13 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.loops.tracing import Opened as Opened
     from modelgraft.loops.tracing import Repeatable as Repeatable
     from modelgraft.loops.tracing import Slot as Slot
-    from modelgraft.loops.tracing import Traced as Traced
     from modelgraft.loops.tracing import Tracer as Tracer
     from modelgraft.metric import Metric as Metric
+    from modelgraft.records.arrays import Array as Array
     from modelgraft.records.arrays import array_of as array_of
+    from modelgraft.records.arrays import as_array as as_array
+    from modelgraft.records.arrays import as_tensor as as_tensor
+    from modelgraft.records.arrays import on_host as on_host
     from modelgraft.records.depths import Depth as Depth
     from modelgraft.records.heats import Thermal as Thermal
     from modelgraft.records.masks import Mask as Mask
@@ -189,6 +193,7 @@ _HOMES = {
     "AfterLoad": "engine.modules.protocol",
     "AsGraph": "engine.modules.protocol",
     "Answers": "loops.loop",
+    "Array": "records.arrays",
     "Assembling": "loops.tracing",
     "Audio": "records.sounds",
     "Axis": "kernel.words.ports",
@@ -280,7 +285,7 @@ _HOMES = {
     "TensorOrigin": "sources.cards",
     "Thermal": "records.heats",
     "TowerCard": "sources.cards",
-    "Traced": "loops.tracing",
+    "Traced": "loops.module",
     "Tracer": "loops.tracing",
     "TrainsParts": "tools.trained_parts",
     "TypeOf": "kernel.words.kinds",
@@ -290,6 +295,8 @@ _HOMES = {
     "WholeCard": "sources.cards",
     "archives": "sources",
     "array_of": "records.arrays",
+    "as_array": "records.arrays",
+    "as_tensor": "records.arrays",
     "begin_to_send": "records.publishing",
     "bound_function": "engine.backend",
     "cache_in_use": "sources.storage",
@@ -329,6 +336,7 @@ _HOMES = {
     "mappings_change": "engine.modules.pages",
     "nearest": "kernel.words.errors",
     "note_memory": "engine.measuring",
+    "on_host": "records.arrays",
     "on_white": "records.pictures",
     "open_backend": "engine.backend",
     "open_file": "engine.opened_files",
@@ -369,6 +377,7 @@ __all__ = [
     "Adapter",
     "AfterLoad",
     "Answers",
+    "Array",
     "AsGraph",
     "Assembling",
     "Audio",
@@ -460,6 +469,8 @@ __all__ = [
     "WholeCard",
     "archives",
     "array_of",
+    "as_array",
+    "as_tensor",
     "begin_to_send",
     "bound_function",
     "cache_in_use",
@@ -499,6 +510,7 @@ __all__ = [
     "mappings_change",
     "nearest",
     "note_memory",
+    "on_host",
     "on_white",
     "open_backend",
     "open_file",

@@ -12,10 +12,11 @@ import transformers as hf
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import drawn_tokens
 from modelgraft.loops.chosen import Tokens
+from modelgraft.loops.drawn_in_torch import draw, narrow
 from modelgraft.loops.drawn_tokens import Drawer
 from modelgraft.loops.loop import generate
 from modelgraft.loops.near_tokens import Seeker
-from modelgraft.loops.sampling import chooser, draw, narrow
+from modelgraft.loops.sampling import chooser
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 from support.small_decoders import plain_decoder

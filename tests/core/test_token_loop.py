@@ -10,8 +10,8 @@ from transformers.generation import logits_process as hf
 
 from modelgraft.kernel.words.errors import Cancelled, InputError
 from modelgraft.loops.chosen import Tokens
+from modelgraft.loops.drawn_in_torch import draw, narrow
 from modelgraft.loops.loop import Answers, generate
-from modelgraft.loops.sampling import draw, narrow
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from modelgraft.kernel.words.errors import ModelgraftError
 from modelgraft.kernel.words.guard import said
+from modelgraft.records.arrays import as_tensor
 
 if TYPE_CHECKING:
     import torch
+
+    from modelgraft.records.arrays import Array
 
 # Largest accepted |export - torch| relative to the largest |torch| value of the output, by dtype; backends have others beside them.
 TOLERANCES: Mapping[str, tuple[float, str]] = {
@@ -54,8 +57,8 @@ class Parity:
 
 
 def parity_of(
-    reference: Callable[..., Sequence[torch.Tensor]],
-    exported: Callable[..., Sequence[torch.Tensor]],
+    reference: Callable[..., Sequence[Array]],
+    exported: Callable[..., Sequence[Array]],
     cases: Sequence[tuple[torch.Tensor, ...]],
     *,
     tolerance: float,
@@ -73,11 +76,11 @@ def parity_of(
     worst, sizes, agree = (0.0, 0.0, 0.0), list[str](), list[torch.Tensor]()
     for case in cases:
         with torch.no_grad():
-            expected = reference(*case)
+            expected: list[torch.Tensor] = [as_tensor(one) for one in reference(*case)]
         if any(tensor.isnan().any() for tensor in expected):
             raise ExportError("torch itself gives NaN, so there is nothing to compare with: look for NaN in the weights")
         try:
-            got = exported(*case)
+            got: list[torch.Tensor] = [as_tensor(one) for one in exported(*case)]
         except Exception as error:  # what runs exports may raise anything
             raise ExportError(f"the export cannot run: {said(_innermost(error))}") from error
         sizes.append(" ".join("x".join(map(str, tensor.shape)) for tensor in case))

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Session
@@ -19,6 +16,10 @@ from modelgraft.loops.finite_logits import check_allowed, check_finite
 from modelgraft.loops.reading import Decode
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
+from modelgraft.loops.tensor_sessions import InTensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HOPELESS = -1e9  # the score of what must lose against everything real
 
@@ -51,7 +52,7 @@ class _Record:
 
 
 def search(
-    session: Session,
+    given: Session,
     settings: Settings,
     *,
     asked: Sequence[ScoresAsked],
@@ -60,11 +61,14 @@ def search(
 ) -> list[list[int]]:
     """Find the best answer of each row.
 
-    session  has read the prompts, once per row
+    given    a session that has read the prompts, once per row
     asked    what each row begins from
     Raises what `check` raises, and InputError for logits that are not finite.
     Source of the rules: transformers 5.23, generation/utils.py, _beam_search.
     """
+    import torch
+
+    session = InTensors(given)
     logits = session.logits
     count, width = logits.shape[0], settings.beams
     spread = torch.arange(count, device=logits.device).repeat_interleave(width)

@@ -1,42 +1,51 @@
-"""What a language model must offer to be generated from: sessions, several of which may be under way at once."""
+"""What a language model must offer to be generated from: sessions, several of which may be under way at once.
+
+A session gives its logits as tensors, or, on the host, as arrays of numpy, and is handed tokens and rows in the same kind (`Any`): so a
+model whose graph was exported answers without torch. Who computes with torch sees one of arrays through `InTensors` (tensor_sessions.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+import numpy
 
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.prompt_places import Places
+from modelgraft.records.arrays import on_host
+
+if TYPE_CHECKING:
+    import torch
+
+    from modelgraft.records.arrays import Array
 
 
 class Session(Protocol):
     """What a decoder has read for the rows of one batch, with memory of its own."""
 
     @property
-    def logits(self) -> Tensor:
+    def logits(self) -> Array:
         """float[batch vocab] after the last position that each row has read; valid until the session reads on."""
         ...
 
     @property
-    def states(self) -> Tensor | None:
+    def states(self) -> Array | None:
         """float[batch layers width], the hidden states of that position, where they were asked for at the start; else None."""
         ...
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Any) -> Array:
         """Read one more token per row, int64[batch], which must not be changed afterwards; gives `logits`.
 
         Raises InputError for more tokens than there is room for, or another number than there are rows.
         """
         ...
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Any) -> None:
         """Let row i go on from what row `rows[i]` holds, int64[new batch]; the batch may grow, as when beams start."""
         ...
 
-    def fork(self, rows: Tensor) -> Session:
+    def fork(self, rows: Any) -> Session:
         """Another session, whose row i goes on from what row `rows[i]` of this one holds; this one stays as it is."""
         ...
 
@@ -61,7 +70,7 @@ class LooksAhead(Session, Protocol):
         """Whether this one can: it takes its last tokens back, and what runs it gives the logits of several places."""
         ...
 
-    def look(self, tokens: Tensor) -> Tensor:
+    def look(self, tokens: Any) -> Any:
         """Read more tokens per row, int64[batch tokens]; float[batch tokens vocab], the logits behind each, valid until it reads on.
 
         Raises InputError as `step` does.
@@ -73,18 +82,20 @@ class LooksAhead(Session, Protocol):
 class ReadsIds(Session, Protocol):
     """A session on the host that takes tokens as numbers, so that none becomes a tensor between two steps."""
 
-    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+    def step_ids(self, tokens: Sequence[int]) -> Array:
         """As `step`, by one number per row."""
         ...
 
 
-def stepping(session: Session) -> Callable[[Tokens], Tensor]:
+def stepping(session: Session) -> Callable[[Tokens], Array]:
     """What reads one more token per row and gives `logits`: by numbers, where logits are on the host and the session takes these."""
-    if isinstance(session, ReadsIds) and session.logits.device.type == "cpu":
+    if isinstance(session, ReadsIds) and on_host(session.logits):
         by_ids = session.step_ids
         return lambda tokens: by_ids(tokens.ids)
-    by_tensor = session.step
-    return lambda tokens: by_tensor(tokens.tensor)
+    step = session.step
+    if isinstance(session.logits, numpy.ndarray):
+        return lambda tokens: step(tokens.array)
+    return lambda tokens: step(tokens.tensor)
 
 
 class Continuable(Session, Protocol):
@@ -96,15 +107,15 @@ class Continuable(Session, Protocol):
         ...
 
     @property
-    def device(self) -> torch.device:
-        """Where its memory lies."""
+    def device(self) -> torch.device | str:
+        """Where its memory lies: as a text it is "cpu" or "cuda:0"."""
         ...
 
     def discard(self) -> None:
         """Close it, and free its memory instead of giving it to the next session. It may be called while another session reads."""
         ...
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:
+    def extend(self, prompt: Any, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:
         """Read what follows, float[tokens width], at least one token; the rest as in `Decoder.start`, `conditions` and `places` for the
         whole, of which none lies before."""
         ...
@@ -118,7 +129,7 @@ class Decoder(Protocol):
     """
 
     def start(
-        self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
+        self, prompts: Sequence[Any], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
     ) -> Session:
         """Read one prompt per row.
 
@@ -138,7 +149,7 @@ class Remembered(Protocol):
     """A decoder whose sessions may be kept and continued: see prefixes.py."""
 
     def start(
-        self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
+        self, prompts: Sequence[Any], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
     ) -> Continuable:
         """See Decoder."""
         ...

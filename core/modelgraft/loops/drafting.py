@@ -12,13 +12,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.decoder import Decoder, LooksAhead
 from modelgraft.loops.sampling import likeliest
+from modelgraft.loops.tensor_sessions import InTensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from modelgraft.records.arrays import Array
 
 STEPS_ALONE = "the draft reads one token at a time, or cannot take tokens back"
 
@@ -34,8 +39,8 @@ class DraftModel:
     """
 
     decoder: Decoder
-    embed: Callable[[Tensor], Tensor]
-    device: torch.device
+    embed: Callable[[Tensor], Array]
+    device: torch.device | str
     vocabulary: int
     positions: int | None = None
     weights: float | None = None
@@ -50,7 +55,7 @@ class Drafting:
         self.draft, self.said, self.price, self.why = draft, said, price, ""
         self.room = room if draft.positions is None else min(room, draft.positions - max(map(len, said), default=0))
         self.known = min(vocabulary, draft.vocabulary)  # tokens that both know
-        self.session: LooksAhead | None = None
+        self.session: InTensors | None = None
         self.chosen: list[Sequence[int]] = []  # of all rows, what the draft has not been shown yet
         self.beyond: list[list[int]] = []  # guesses that it has read behind what it was shown
         self.shown = 0  # tokens of the answers that it has read, and that were chosen
@@ -110,8 +115,10 @@ class Drafting:
         pairs = zip(self.beyond[:most], self.chosen, strict=False)
         return next((place for place, (own, told) in enumerate(pairs) if any(own[row] != told[row] for row in rows)), most)
 
-    def _read(self, session: LooksAhead, unread: Sequence[Sequence[int]]) -> Tensor:
+    def _read(self, session: InTensors, unread: Sequence[Sequence[int]]) -> Tensor:
         """Show it what was chosen; float[batch vocab] behind that."""
+        import torch
+
         tokens = torch.tensor(unread, device=self.draft.device)  # [tokens batch]
         return session.step(tokens[0]) if len(tokens) == 1 else session.look(tokens.T.contiguous())[:, -1]
 
@@ -123,12 +130,14 @@ class Drafting:
         if self.room <= 1 or not all(rows):
             self._ends("a prompt leaves no room in its context, or holds no token that it knows")
             return False
+        import torch
+
         self.is_held = draft.lock.acquire()
         prompts = [draft.embed(torch.tensor(row, device=draft.device)) for row in rows]
         with suppress(InputError):  # of a device without room for it
             session = draft.decoder.start(prompts, room=self.room)
             if isinstance(session, LooksAhead) and session.looks:
-                self.session = session
+                self.session = InTensors(session)
                 return True
             session.close()
         self._ends(STEPS_ALONE)

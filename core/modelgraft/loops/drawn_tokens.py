@@ -1,8 +1,8 @@
-"""One token drawn from logits on the host: what `narrow` and `draw` of sampling.py do, without looking at a vocabulary several times.
+"""One token drawn from logits on the host: what `narrow` and `draw` of drawn_in_torch.py do, without looking at a vocabulary several times.
 
 A torch operation costs microseconds whatever it does, and a vocabulary of 50,000 takes ten times as long to sort or to sum in float64 as to
 read once. So the vocabulary is read once or twice, in groups, to find the few tokens that a rule may leave over; the rules then look at
-these. The draws are those of sampling.py for the same number, up to rounding; tests compare the two.
+these. The draws are those of drawn_in_torch.py for the same number, up to rounding; tests compare the two.
 
 All of it is numpy's, by the thread that calls: torch would take several for a vocabulary, and these look for work for milliseconds after
 each operation, on the cores that a session needs for the next step.

@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.chosen import Tokens
 
 if TYPE_CHECKING:
-    import numpy
     from numpy.typing import NDArray
+
+    from modelgraft.records.arrays import Array
 
     Row = NDArray[numpy.floating[Any]]  # float32[vocab]
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Largest(NamedTuple):
     """Of each row of logits the largest number, and the first token that has it: found once, for all who look for it.
 
-    rows  the logits as numpy sees them, where they are float32 on the host; None: they are not
+    rows  the logits as numpy sees them, where they are arrays, or float32 on the host; None: they are not
     """
 
     values: list[float]
@@ -31,21 +31,32 @@ class Largest(NamedTuple):
 
 
 class HostRows:
-    """Logits as rows that numpy sees: a session hands out the same tensor step after step, and its rows stay the same with it."""
+    """Logits as rows that numpy sees: a session hands out the same memory step after step, and its rows stay the same with it."""
 
     def __init__(self) -> None:
-        self.given: Tensor | None = None
+        self.given: Array | None = None
         self.rows: Sequence[Row] | None = None
 
-    def of(self, logits: Tensor) -> Sequence[Row] | None:
-        """float32[vocab] each, on the memory of float[batch vocab]; None where that is not float32 on the host."""
-        if logits is not self.given:
-            is_seen = logits.is_cpu and logits.dtype is torch.float32
-            self.given, self.rows = logits, list((logits.detach() if logits.requires_grad else logits).numpy()) if is_seen else None
+    def of(self, logits: Array) -> Sequence[Row] | None:
+        """float32[vocab] each, on the memory of float[batch vocab]; of float16 arrays copies. None of tensors that are not float32 on the
+        host."""
+        if logits is self.given:
+            return self.rows
+        if isinstance(logits, numpy.ndarray) and logits.dtype != numpy.float32:
+            return list(logits.astype(numpy.float32))
+        self.given, self.rows = logits, _rows(logits)
         return self.rows
 
 
-def check_finite(logits: Tensor, *, length: int, records: Sequence[int] | None = None, rows: HostRows | None = None) -> Largest:
+def _rows(logits: Array) -> Sequence[Row] | None:
+    """See HostRows.of; of arrays those of float32."""
+    if isinstance(logits, numpy.ndarray):
+        return list(logits)
+    is_seen = logits.is_cpu and str(logits.dtype) == "torch.float32"
+    return list((logits.detach() if logits.requires_grad else logits).numpy()) if is_seen else None
+
+
+def check_finite(logits: Array, *, length: int, records: Sequence[int] | None = None, rows: HostRows | None = None) -> Largest:
     """Raise InputError when the logits of a row have no largest number: one of them is NaN or infinite.
 
     logits   float[batch vocab] as the decoder gave them;  length  tokens that were written before
@@ -64,7 +75,7 @@ def check_finite(logits: Tensor, *, length: int, records: Sequence[int] | None =
     )
 
 
-def check_allowed(scores: Tensor, running: Sequence[int], *, length: int, rows: HostRows | None = None) -> Largest:
+def check_allowed(scores: Array, running: Sequence[int], *, length: int, rows: HostRows | None = None) -> Largest:
     """Raise InputError when rules have forbidden every token of a row that goes on.
 
     scores  float[batch vocab], what rules have made of logits;  length  tokens that were written before
@@ -80,10 +91,11 @@ def check_allowed(scores: Tensor, running: Sequence[int], *, length: int, rows: 
     return found
 
 
-def largest_of(logits: Tensor, rows: HostRows | None = None) -> Largest:
+def largest_of(logits: Array, rows: HostRows | None = None) -> Largest:
     """Of each row; NaN counts as larger than any. float[batch vocab]; rows: see check_finite."""
     seen = (rows or HostRows()).of(logits)
     if seen is None:
+        assert not isinstance(logits, numpy.ndarray)
         return Largest(list(logits.amax(-1).tolist()), Tokens(tensor=logits.argmax(-1)))
     tokens = [int(row.argmax()) for row in seen]  # the first of equal ones, as torch, which takes ten times as long
     return Largest([row.item(token) for row, token in zip(seen, tokens, strict=True)], Tokens(tokens), seen)

@@ -13,13 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy
 
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import LooksAhead, stepping
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from modelgraft.records.arrays import Array
 
 LONGEST, SHORTEST_RUN = 3, 2  # tokens in a row by which Lookup finds what may follow
 FIRST = 0.6  # how often a guess is taken to be right before any was made
@@ -116,13 +121,14 @@ class Ahead:
         """room: tokens that the session takes, the last of which is never read;  most: guesses at once."""
         self.session, self.guesser, self.room, self.most = session, guesser, room - 1, most
         self.by_one = stepping(session)
+        self.is_of_arrays = isinstance(session.logits, numpy.ndarray)
         self.noted = Guesses()
         self.share = FIRST  # how often a guess is right
         self.guesses: list[Sequence[int]] = []  # of each row, equally many
-        self.logits: Tensor | None = None  # float[batch guesses+1 vocab]: behind the chosen token and each guess
+        self.logits: Array | None = None  # float[batch guesses+1 vocab]: behind the chosen token and each guess
         self.place = self.read = 0  # guesses that were right; tokens that are read for certain
 
-    def step(self, tokens: Tokens, running: Sequence[int]) -> Tensor:
+    def step(self, tokens: Tokens, running: Sequence[int]) -> Array:
         """Read one more token per row; gives the logits behind it. running: the rows whose answers go on."""
         chosen = tokens.ids
         self.guesser.take(chosen)
@@ -152,7 +158,7 @@ class Ahead:
     def _count(self) -> int:
         return len(self.guesses[0])
 
-    def _read(self, tokens: Tokens, running: Sequence[int]) -> Tensor:
+    def _read(self, tokens: Tokens, running: Sequence[int]) -> Array:
         """Read a token, and guesses behind it where they are worth their reading."""
         self.noted.passes += 1
         most, worth = min(self.most, self.room - self.read - 1), self._worth()
@@ -162,9 +168,7 @@ class Ahead:
         if not worth or not self.guesses:  # one guess is only noted, to hear whether it would be right
             return self.by_one(tokens)
         self.noted.guessed += self._count
-        first = tokens.tensor
-        behind = torch.tensor([list(guess) for guess in self.guesses], dtype=first.dtype, device=first.device)
-        self.logits = self.session.look(torch.cat([first[:, None], behind], 1))
+        self.logits = self.session.look(_array_of(tokens, self.guesses) if self.is_of_arrays else _tensor_of(tokens, self.guesses))
         return self.logits[:, 0]
 
     def _guessed(self, running: Sequence[int], batch: int, most: int) -> list[Sequence[int]]:
@@ -182,3 +186,17 @@ class Ahead:
             if (each := gain / (1 + (EACH + self.guesser.price) * count)) > best:
                 best, worth = each, count
         return worth
+
+
+def _array_of(tokens: Tokens, guesses: Sequence[Sequence[int]]) -> NDArray[numpy.integer[Any]]:
+    """int64[batch guesses+1]: what was chosen, and the guesses behind it."""
+    return numpy.array([[token, *guess] for token, guess in zip(tokens.ids, guesses, strict=True)], numpy.int64)
+
+
+def _tensor_of(tokens: Tokens, guesses: Sequence[Sequence[int]]) -> Tensor:
+    """The same where the tokens were chosen."""
+    import torch
+
+    first = tokens.tensor
+    behind = torch.tensor([list(guess) for guess in guesses], dtype=first.dtype, device=first.device)
+    return torch.cat([first[:, None], behind], 1)

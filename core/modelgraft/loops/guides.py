@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.scoring import FORBIDDEN
+from modelgraft.records.arrays import as_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelgraft.records.arrays import Array
 
 
 class Guide(Protocol):
@@ -30,11 +33,14 @@ class Guide(Protocol):
         ...
 
 
-def guided(logits: Tensor, guides: Sequence[Guide], rows: Sequence[int]) -> Tensor:
+def guided(given: Array, guides: Sequence[Guide], rows: Sequence[int]) -> Tensor:
     """Forbid what the guides of some rows do not allow, float[batch vocab] both ways.
 
     Raises InputError where nothing is left.
     """
+    import torch
+
+    logits: Tensor = as_tensor(given)
     kept = torch.ones(logits.shape, dtype=torch.bool)
     for row in rows:
         found = guides[row].allowed()[: logits.shape[1]]

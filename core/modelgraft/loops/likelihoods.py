@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from modelgraft.loops.decoder import Session
 from modelgraft.loops.finite_logits import check_finite
+from modelgraft.loops.tensor_sessions import InTensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelgraft.loops.decoder import Session
 
 MOST_ROWS = 32  # texts that are read side by side: each has memory of its own, with a copy of what the session holds
 
@@ -48,13 +51,15 @@ def likelihoods(session: Session, texts: Sequence[Sequence[Sequence[int]]], *, c
     found: dict[tuple[int, int], Likelihood] = {}
     for start in range(0, len(places), MOST_ROWS):
         some = places[start : start + MOST_ROWS]
-        read = _read(session, [row for row, _ in some], [texts[row][index] for row, index in some], check=check)
+        read = _read(InTensors(session), [row for row, _ in some], [texts[row][index] for row, index in some], check=check)
         found |= dict(zip(some, read, strict=True))
     return [[found[row, index] for index in range(len(asked))] for row, asked in enumerate(texts)]
 
 
-def _read(session: Session, rows: Sequence[int], texts: Sequence[Sequence[int]], *, check: Callable[[], None]) -> list[Likelihood]:
+def _read(session: InTensors, rows: Sequence[int], texts: Sequence[Sequence[int]], *, check: Callable[[], None]) -> list[Likelihood]:
     """Read texts side by side, each behind what its row of the session holds. Those that are over are read along."""
+    import torch
+
     device, longest = session.logits.device, max(map(len, texts))
     tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
     for index, text in enumerate(texts):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import numpy
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
@@ -23,6 +23,9 @@ from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 from modelgraft.loops.taps import Taps
 
+if TYPE_CHECKING:
+    from modelgraft.records.arrays import Array
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -30,7 +33,7 @@ class Answers:
 
     ids     the new tokens, an end token included
     texts   the new text: special tokens left out, cut before the first stop string
-    logits  float[batch vocab]: the decoder's own logits for the first token, before any rule
+    logits  float32[batch vocab]: the decoder's own logits for the first token, before any rule; an array where its session gives these
     taps    what else was asked for
     likely  of each text that was asked about how likely it is behind the prompt
     guesses how they were guessed ahead; None where that was not asked for
@@ -38,7 +41,7 @@ class Answers:
 
     ids: list[list[int]]
     texts: list[str]
-    logits: Tensor
+    logits: Array
     taps: Taps
     likely: list[list[Likelihood]]
     guesses: Guesses | None = None
@@ -50,7 +53,7 @@ def _nothing() -> None:
 
 def generate(  # noqa: PLR0913 what is asked, and who watches
     decoder: Decoder,
-    prompts: Sequence[Tensor],
+    prompts: Sequence[Array],
     settings: Settings,
     *,
     decode: Decode,
@@ -98,7 +101,7 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
         session = decoder.start(prompts, conditions=conditions, room=max(room + more, behind), states=more, **asks)
         ahead, why = _ahead(session, settings, before, guesser, room=room, notes=notes)
         try:
-            first = session.logits.clone()
+            first = _copied(session.logits)
             likely = likelihoods(session, given, check=check) if given else []
             if room == 0:
                 ids: list[list[int]] = [[] for _ in prompts]
@@ -117,7 +120,12 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
         if ahead is not None and not ahead.noted.guessed:
             ahead.noted.why = ahead.guesser.why
         guesses = ahead.noted if ahead is not None else Guesses(why=why) if why else None
-        return Answers(ids, texts, first.float(), notes, likely, guesses)
+        return Answers(ids, texts, first, notes, likely, guesses)
+
+
+def _copied(logits: Array) -> Array:
+    """In float32, in memory of its own."""
+    return numpy.array(logits, numpy.float32) if isinstance(logits, numpy.ndarray) else logits.clone().float()
 
 
 def _ahead(
@@ -180,7 +188,7 @@ def _write(
                 guides[row].take(chosen[row])
         written = running
         if notes.wanted:
-            notes.note_logits(logits, tokens.tensor, written)
+            notes.note_logits(logits, tokens, written)
         running = [row for row in running if not (readers[row].add(chosen[row]) or chosen[row] in ends) and length + 1 < limits[row]]
         running = [row for row in running if not guides[row].is_over] if guides else running
         if not running and not notes.reads_on:

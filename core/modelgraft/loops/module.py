@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from modelgraft.kernel.words.errors import PluginError
+
+if TYPE_CHECKING:
+    from modelgraft.loops.tracing import Tracer
 
 
 class Driven(nn.Module):
@@ -25,3 +29,15 @@ class Driven(nn.Module):
             there = ", ".join(children) or "no modules at all"
             raise PluginError(f"{type(self).__name__} holds no part '{missing[0]}'; it holds {there}: set it under the declared name")
         return {name: children[name] for name in names}
+
+
+class Traced(Driven):
+    """The module of a component that traces its graphs itself."""
+
+    @abstractmethod
+    def trace(self, tracer: Tracer) -> Mapping[str, Any]:
+        """Write the graphs; gives what the loop must know to make parts of them, as plain values.
+
+        A text under "remark" is told to the user. Raises ExportError for a model that cannot be exported.
+        """
+        ...

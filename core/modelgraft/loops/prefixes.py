@@ -19,16 +19,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy
 
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Continuable, LooksAhead, ReadsIds, Remembered, Session
 from modelgraft.loops.prompt_places import Places
+from modelgraft.records.arrays import as_tensor, is_tensor
 
 if TYPE_CHECKING:
-    from modelgraft.engine.ledger import Holding, Ledger
+    from torch import Tensor
 
+    from modelgraft.engine.ledger import Holding, Ledger
+    from modelgraft.records.arrays import Array
+
+ROWS = 256  # of two prompts that are compared at once
 SHORTEST = 8  # tokens of a common beginning below which reading them again costs nothing
 MOST = 8  # conversations, of whatever size, where their device has no `max_memory`
 MOST_BYTES = 2**30  # of them all there, beside the newest: as much as the cache of a 7B model takes for 2,000 tokens
@@ -37,13 +42,13 @@ MOST_COMPARED = 64  # conversations where the ledger bounds their bytes: a promp
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A session, and what it has read: float[tokens width] of the prompt, then tokens, int64[1] or numbers.
+    """A session, and what it has read: float[tokens width] of the prompt, then tokens: numbers, or int64[1] where these lie on a device.
 
     held  in the ledger, while it is kept
     """
 
     session: Continuable
-    prompt: Tensor
+    prompt: Array
     conditions: Any
     said: list[Tensor | int] = field(default_factory=list)
     held: Holding | None = None
@@ -65,8 +70,8 @@ class _Kept:
 class Remembering:
     """A Decoder that keeps sessions of one row when they are closed. `reused`: how many tokens the last start did not read again."""
 
-    def __init__(self, inner: Remembered, embed: Callable[[Tensor], Tensor], *, most_bytes: int = MOST_BYTES) -> None:
-        """embed: int64[n] -> float[n width], the input embeddings of tokens."""
+    def __init__(self, inner: Remembered, embed: Callable[[Any], Array], *, most_bytes: int = MOST_BYTES) -> None:
+        """embed: int64[n] -> float[n width], the input embeddings of tokens, in an array where prompts are arrays."""
         self.inner, self.embed, self.most_bytes = inner, embed, most_bytes
         self.kept: list[_Kept] = []  # the newest last
         self.reused = 0
@@ -84,7 +89,7 @@ class Remembering:
         return sum(one.session.bytes for one in self.kept)
 
     def start(
-        self, prompts: Sequence[Tensor], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
+        self, prompts: Sequence[Any], *, conditions: Any = None, room: int, states: bool = False, places: Places | None = None
     ) -> Session:
         """See Decoder. Batches are always read whole; of places whose states are wanted nothing can have been read before."""
         if len(prompts) != 1:
@@ -152,9 +157,11 @@ class Remembering:
         with self._lock:
             if one in self.kept:
                 self.kept.remove(one)
-        device = one.session.device
+        device = str(one.session.device)
         one.session.discard()
-        if device.type == "cuda":
+        if device.startswith("cuda"):
+            import torch
+
             torch.cuda.empty_cache()  # for those who do not ask torch for memory
 
     def _bounds(self, session: Continuable) -> tuple[int, int]:
@@ -162,7 +169,7 @@ class Remembering:
         is_counted = self._ledger is not None and self._ledger.limit(str(session.device)) is not None
         return (MOST_COMPARED, sys.maxsize) if is_counted else (MOST, self.most_bytes)
 
-    def _take(self, prompt: Tensor, conditions: Any, *, most: int | None) -> tuple[Continuable | None, int]:
+    def _take(self, prompt: Array, conditions: Any, *, most: int | None) -> tuple[Continuable | None, int]:
         """A session that holds the beginning of a prompt and nothing behind it, and how many tokens that is: `most` at most."""
         with self._lock:
             shared = [self._shared(one, prompt, conditions, most=most) for one in self.kept]
@@ -183,22 +190,21 @@ class Remembering:
     def _used(self, one: _Kept, *, is_left: bool) -> Continuable:
         """What goes on from a session that is kept: itself, or a copy. is_left: it is not kept as it is."""
         if not is_left:
-            return one.session.fork(torch.zeros(1, dtype=torch.int64))  # type: ignore[return-value]  # of its own kind
+            return one.session.fork(_first_row(one.session))  # type: ignore[return-value]  # of its own kind
         self.kept.remove(one)
         if one.held is not None:
             one.held.release()
         return one.session
 
-    def _shared(self, one: _Kept, prompt: Tensor, conditions: Any, *, most: int | None) -> int:
+    def _shared(self, one: _Kept, prompt: Array, conditions: Any, *, most: int | None) -> int:
         """How many tokens at the beginning of a prompt a session holds, `most` at most; at least one is always read anew."""
-        held = one.prompt
-        if one.said and len(prompt) > len(held):
-            held = torch.cat([held, self.embed(_joined(one.said).to(prompt.device)).to(held)])
-        most = min(len(held), len(prompt) - 1, len(prompt) if most is None else most)
-        if most < SHORTEST or not torch.equal(held[:1], prompt[:1].to(held)):
+        long = len(one.prompt) + len(one.said)
+        most = min(long, len(prompt) - 1, len(prompt) if most is None else most)
+        if most < SHORTEST:
             return 0
-        same = (held[:most] == prompt[:most].to(held)).all(-1)
-        count = int(same.long().cumprod(0).sum())
+        count = _alike(one.prompt[:most], prompt)
+        if count == len(one.prompt) < most:
+            count += _alike(prompt[count:most], self.embed(_ids(one.said[: most - count], prompt)))
         return count if count >= SHORTEST and self.inner.alike(one.conditions, conditions, count) else 0
 
     def _make_room(self) -> None:
@@ -218,9 +224,36 @@ class Remembering:
                 self._ledger.hold(self._what, size, device, _nothing, is_spare=True).release()
 
 
-def _joined(said: Sequence[Tensor | int]) -> Tensor:
-    """int64[tokens] of single ones."""
-    return torch.cat([one if isinstance(one, Tensor) else torch.tensor([one]) for one in said])
+def _alike(one: Any, other: Any) -> int:
+    """How many rows are the same before the first that is not; float[rows width]."""
+    if is_tensor(one) or is_tensor(other):
+        one = as_tensor(one)
+        other = as_tensor(other).to(one)
+    count = min(len(one), len(other))
+    for start in range(0, count, ROWS):
+        end = min(start + ROWS, count)
+        same: list[bool] = (one[start:end] == other[start:end]).all(-1).tolist()
+        if not all(same):
+            return start + same.index(False)
+    return count
+
+
+def _ids(said: Sequence[Any], like: Any) -> Array:
+    """int64[tokens] of single ones, in the kind of `like`, and where it lies."""
+    if isinstance(like, numpy.ndarray):
+        return numpy.array([int(one) for one in said], numpy.int64)
+    import torch
+
+    return torch.cat([one.to(like.device) if is_tensor(one) else torch.tensor([one], device=like.device) for one in said])
+
+
+def _first_row(session: Session) -> Array:
+    """What `fork` is asked for a copy of the only row."""
+    if isinstance(session.logits, numpy.ndarray):
+        return numpy.zeros(1, numpy.int64)
+    import torch
+
+    return torch.zeros(1, dtype=torch.int64)
 
 
 def _nothing() -> None:
@@ -237,27 +270,28 @@ class _Noted:
         self.by_ids = self.inner.step_ids if isinstance(self.inner, ReadsIds) else None
 
     @property
-    def logits(self) -> Tensor:
+    def logits(self) -> Array:
         """See Session."""
         return self.inner.logits
 
     @property
-    def states(self) -> Tensor | None:
+    def states(self) -> Array | None:
         """See Session."""
         return self.inner.states
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Any) -> Array:
         """See Session."""
         known, self.is_known = self.is_known, False
         logits = self.inner.step(tokens)
-        self.holds.said.append(tokens)
+        self.holds.said += tokens.tolist() if isinstance(tokens, numpy.ndarray) else [tokens]
         self.is_known = known
         return logits
 
-    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+    def step_ids(self, tokens: Sequence[int]) -> Array:
         """See ReadsIds."""
         if self.by_ids is None:
-            return self.step(torch.tensor(tokens))
+            read = Tokens(tokens)
+            return self.step(read.array if isinstance(self.logits, numpy.ndarray) else read.tensor)
         known, self.is_known = self.is_known, False
         logits = self.by_ids(tokens)
         self.holds.said += tokens
@@ -269,21 +303,21 @@ class _Noted:
         """See LooksAhead."""
         return isinstance(self.inner, LooksAhead) and self.inner.looks
 
-    def look(self, tokens: Tensor) -> Tensor:
+    def look(self, tokens: Any) -> Array:
         """See LooksAhead."""
         assert isinstance(self.inner, LooksAhead)
         known, self.is_known = self.is_known, False
-        logits = self.inner.look(tokens)
-        self.holds.said += tokens.unbind(1)
+        logits: Array = self.inner.look(tokens)
+        self.holds.said += tokens[0].tolist() if isinstance(tokens, numpy.ndarray) else tokens.unbind(1)
         self.is_known = known
         return logits
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Any) -> None:
         """See Session."""
         self.is_known = False
         self.inner.reorder(rows)
 
-    def fork(self, rows: Tensor) -> Session:
+    def fork(self, rows: Any) -> Session:
         """See Session."""
         return self.inner.fork(rows)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from modelgraft.records.arrays import as_tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(slots=True, eq=False)
@@ -25,12 +29,14 @@ class Places:
         """The first place that is wanted of any row; None where none is."""
         return min((places[0] for places in self.wanted if places), default=None)
 
-    def index(self, last: Sequence[int], device: torch.device, *, offsets: Sequence[int] | None = None) -> Tensor:
+    def index(self, last: Sequence[int], device: torch.device | str, *, offsets: Sequence[int] | None = None) -> Tensor:
         """int64[batch places+1]: where to look in what is read in one call; filled up, and at least once, with the last position.
 
         last     the last position of each row in that call
         offsets  where the first position of each prompt stands there, below 0 where it was read before; None: at 0
         """
+        import torch
+
         most = max(map(len, self.wanted))
         rows = [
             [*(place + offset for place in places), *[end] * (most + 1 - len(places))]
@@ -38,9 +44,9 @@ class Places:
         ]
         return torch.tensor(rows, dtype=torch.int64, device=device)
 
-    def take(self, states: Tensor) -> Tensor:
+    def take(self, states: Any) -> Any:
         """Note float[batch layers places+1 width] at `index`; gives those of the last positions, float[batch layers width]."""
-        kept = states.float().cpu()
+        kept: Tensor = as_tensor(states).float().cpu()
         self.found = [kept[row, :, : len(places)].clone() for row, places in enumerate(self.wanted)]
         return states[:, :, -1]
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy
 
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.sequences import Biases, Following
 from modelgraft.loops.settings import Settings
+from modelgraft.records.arrays import in_kind_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from modelgraft.records.arrays import Array
 
 FORBIDDEN = float("-inf")
 ROOM = 64  # further tokens that there is room for at first
@@ -31,31 +37,31 @@ class ScoresAsked:
 
 
 class Scoring:
-    """The rules of one run. Costs nothing when there are none: `apply` then gives back the very tensor it got.
+    """The rules of one run. Costs nothing when there are none: `apply` then gives back the very logits it got. Arrays stay arrays.
 
     Order as in transformers: biases, penalties, n-grams, bad words, shortest length, forced tokens, decay, suppressed tokens. Before
     them all stands `scaled`, which beams call before they make log-probabilities of logits; behind them the tokens that come late.
     """
 
-    def __init__(self, settings: Settings, asked: Sequence[ScoresAsked], like: Tensor) -> None:
+    def __init__(self, settings: Settings, asked: Sequence[ScoresAsked], like: Array) -> None:
         """asked: what each row begins from;  like: the first logits, float[batch vocab]."""
         self.settings, self.asked, vocabulary = settings, list(asked), like.shape[1]
         self.copied = _Copying()
-        self.ends, self.never = _ids(settings.end_ids, like), _ids(settings.suppressed, like)
-        self.not_first = _ids(settings.suppressed_first, like)
-        self.has_ends, self.has_never, self.has_not_first = (bool(len(ids)) for ids in (self.ends, self.never, self.not_first))
-        self.end_ids, self.never_ids = frozenset(settings.end_ids), frozenset(settings.suppressed)
-        self.factors: Tensor | None = None  # float[vocab]: what each logit is multiplied by
+        self.ends, self.never, self.not_first = map(_Ids, (settings.end_ids, settings.suppressed, settings.suppressed_first))
+        self.has_ends, self.has_never, self.has_not_first = (bool(ids.known) for ids in (self.ends, self.never, self.not_first))
+        self.factors: Any = None  # float[vocab], as the logits: what each of them is multiplied by
         if settings.token_scale:
-            ids, by = zip(*settings.token_scale, strict=True)
-            self.factors = torch.ones(vocabulary, device=like.device).index_put((torch.tensor(ids, device=like.device),), _like(by, like))
-        self.said: Tensor | None = None  # int64[batch n]: what each row has said, filled up with some of it; -1: nothing yet
+            factors = numpy.ones(vocabulary, numpy.float32)
+            for token, factor in settings.token_scale:
+                factors[token] = factor
+            self.factors = in_kind_of(factors, like)
+        self.said: Any = None  # int64[batch n]: what each row has said, filled up with some of it; -1: nothing yet
         self.count = 0  # of its columns that are used
         if settings.repetition_penalty != 1.0:
             self.said = _padded([_known(one.said, vocabulary) for one in asked], like)
             self.count = self.said.shape[1]
         self.has_silent = self.said is not None and (self.count == 0 or bool((self.said < 0).any()))  # a row that has said nothing
-        self.read: Tensor | None = None
+        self.read: Any = None
         if settings.encoder_repetition_penalty != 1.0:
             self.read = _padded([_known(one.read, vocabulary) for one in asked], like)
         self.bias = Biases(settings.sequence_bias, like) if settings.sequence_bias else None
@@ -76,15 +82,18 @@ class Scoring:
         forbids = self.has_ends or self.has_never or self.has_not_first or bool(settings.token_delay)
         self.is_idle = self.only_forbids and not forbids  # there are no rules
 
-    def scaled(self, logits: Tensor) -> Tensor:
-        """logits float[batch vocab] as the model gives them, multiplied: the same tensor when no token has a factor.
+    def scaled(self, logits: Any) -> Any:
+        """logits float[batch vocab] as the model gives them, multiplied: the very same when no token has a factor.
 
         A factor above 1 makes a token likelier where its logit is positive and less likely where it is negative.
         """
-        return logits if self.factors is None else logits * self.factors.to(logits.dtype)
+        if self.factors is None:
+            return logits
+        is_array = isinstance(logits, numpy.ndarray)
+        return logits * (self.factors.astype(logits.dtype) if is_array else self.factors.to(logits.dtype))
 
-    def apply(self, logits: Tensor, *, length: int) -> Tensor:
-        """logits float[batch vocab] before token number `length` of the answer (0-based): the same tensor when no rule applies.
+    def apply(self, logits: Any, *, length: int) -> Any:
+        """logits float[batch vocab] before token number `length` of the answer (0-based): the very same when no rule applies.
 
         What rules have changed lies in memory that the next call may write to.
         """
@@ -103,11 +112,11 @@ class Scoring:
             self.bad.add(mine, self.texts)
         self._end(mine, length)
         if self.has_never:
-            mine().index_fill_(1, self.never, FORBIDDEN)
+            _forbid(mine(), self.never.of(logits))
         if self.has_not_first and length == self._first_free:
-            mine().index_fill_(1, self.not_first, FORBIDDEN)
+            _forbid(mine(), self.not_first.of(logits))
         if settings.token_delay and (early := [token for token, count in settings.token_delay if length < count]):
-            mine().index_fill_(1, _ids(early, logits), FORBIDDEN)
+            _forbid(mine(), _Ids(early).of(logits))
         return mine.logits
 
     def keeps(self, tokens: Tokens, running: Sequence[int], *, length: int) -> bool:
@@ -118,7 +127,7 @@ class Scoring:
         ids, settings = tokens.ids, self.settings
         for row in running:
             token = ids[row]
-            if token in self.never_ids or (token in self.end_ids and length < settings.shortest(self.asked[row].length)):
+            if token in self.never.known or (token in self.ends.known and length < settings.shortest(self.asked[row].length)):
                 return False
             if self.has_not_first and token in settings.suppressed_first and length == self._first_free:
                 return False
@@ -129,7 +138,7 @@ class Scoring:
     def note(self, tokens: Tokens) -> None:
         """Remember the chosen tokens."""
         if self.said is not None:
-            self.said = self._with(self.said, tokens.tensor)
+            self.said = self._with(self.said, tokens)
             self.count += 1
         if self.texts is not None:
             for row, token in enumerate(tokens.ids):
@@ -137,17 +146,21 @@ class Scoring:
                 if self.repeats is not None:
                     self.repeats[row].take(token)
 
-    def _with(self, said: Tensor, tokens: Tensor) -> Tensor:
+    def _with(self, said: Any, tokens: Tokens) -> Any:
         """What was said with one more token of each row."""
+        ways: Any = numpy
+        newest: Any = tokens.array if isinstance(said, numpy.ndarray) else tokens.tensor
+        if not isinstance(said, numpy.ndarray):
+            import torch as ways
         if self.has_silent:
-            said = torch.where(said < 0, tokens[:, None], said)  # a row that had said nothing has said this
+            said = ways.where(said < 0, newest[:, None], said)  # a row that had said nothing has said this
             self.has_silent = False
         if self.count == said.shape[1]:
-            said = torch.cat([said, tokens[:, None].expand(-1, max(self.count, ROOM))], 1)
-        said[:, self.count] = tokens
+            said = ways.concatenate([said, *[newest[:, None]] * max(self.count, ROOM)], 1)
+        said[:, self.count] = newest
         return said
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Any) -> None:
         """Follow the rows of a beam search."""
         if self.said is not None:
             self.said = self.said[rows]
@@ -168,7 +181,8 @@ class Scoring:
         settings = self.settings
         if self.has_ends:
             early = [row for row, one in enumerate(self.asked) if length < settings.shortest(one.length)]
-            _forbid(mine, early, self.ends)
+            if early:
+                _forbid(mine(), self.ends.of(mine.given), early)
         if settings.forced_bos_token_id is not None:
             alone = [row for row, one in enumerate(self.asked) if one.length + length == 1]
             _force(mine, alone, (settings.forced_bos_token_id,))
@@ -181,9 +195,11 @@ class Scoring:
     def _decay(self, mine: _Own, length: int, start: int, factor: float) -> None:
         if length <= start:
             return
-        found = mine.logits[:, self.ends]
-        more = (found.abs() * (factor ** (length - start) - 1)).masked_fill(~found.isfinite(), 0.0)
-        mine().index_add_(1, self.ends, more)
+        ends = self.ends.of(mine.logits)
+        size = abs(mine.logits[:, ends])
+        size[size == float("inf")] = 0.0  # what is forbidden stays so
+        with numpy.errstate(over="ignore"):
+            mine()[:, ends] += size * (factor ** (length - start) - 1)
 
     @property
     def _first_free(self) -> int:
@@ -195,11 +211,11 @@ class Scoring:
 class _Own:
     """Logits that are copied before the first rule changes them: called, it gives what may be changed."""
 
-    def __init__(self, logits: Tensor, copied: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, logits: Any, copied: Callable[[Any], Any]) -> None:
         self.given = self.logits = logits
         self.copied = copied
 
-    def __call__(self) -> Tensor:
+    def __call__(self) -> Any:
         if self.logits is self.given:
             self.logits = self.copied(self.given)
         return self.logits
@@ -213,29 +229,67 @@ class _Copying:
     """
 
     def __init__(self) -> None:
-        self.memory = torch.empty(0)
+        self.memory: Any = None  # float[batch vocab], in the kind of the logits
+        self.seen: Any = None  # the same as numpy sees it
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        if logits.device.type != "cpu" or logits.dtype is not torch.float32:
+    def __call__(self, logits: Any) -> Any:
+        if isinstance(logits, numpy.ndarray):
+            seen = logits
+        elif logits.is_cpu and str(logits.dtype) == "torch.float32":
+            seen = logits.detach().numpy()
+        else:
             return logits.clone()
-        if self.memory.shape != logits.shape:
-            self.memory = torch.empty(logits.shape)
-        self.memory.numpy()[...] = logits.detach().numpy()
+        if self.memory is None or self.memory.shape != logits.shape:
+            self.seen = numpy.empty(seen.shape, seen.dtype)
+            self.memory = in_kind_of(self.seen, logits)
+        self.seen[...] = seen
         return self.memory
 
 
-def _penalise(logits: Tensor, said: Tensor, penalty: float) -> None:
+class _Ids:
+    """Some tokens, int64[n], as an array or a tensor once a rule about them applies."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.known = frozenset(ids)
+        self.made: Any = None
+
+    def of(self, logits: Any) -> Any:
+        """In the kind of logits, where these lie."""
+        if self.made is None:
+            self.made = in_kind_of(numpy.array(sorted(self.known), numpy.int64), logits)
+        return self.made
+
+
+def _forbid(logits: Any, ids: Any, rows: Sequence[int] | None = None) -> None:
+    """No token of these may be chosen, in some rows or in all."""
+    if rows is not None and len(rows) < len(logits):
+        logits[in_kind_of(numpy.array(rows, numpy.int64), logits)[:, None], ids] = FORBIDDEN
+    elif isinstance(logits, numpy.ndarray):
+        logits[:, ids] = FORBIDDEN
+    else:
+        logits.index_fill_(1, ids, FORBIDDEN)
+
+
+def _penalise(logits: Any, said: Any, penalty: float) -> None:
+    """Make tokens that were said less likely; said int64[batch n], -1 where nothing was."""
+    if isinstance(logits, numpy.ndarray):
+        _penalise_array(logits, said, numpy.float32(penalty))  # one of Python would come to the type of the logits, if that is less exact
+        return
+    import torch
+
     index = said.clamp(min=0)
     found = logits.gather(1, index)
     softened = torch.where(found < 0, found * penalty, found / penalty)
     logits.scatter_(1, index, torch.where(said < 0, found, softened))
 
 
-def _forbid(mine: _Own, rows: Sequence[int], ids: Tensor) -> None:
-    if len(rows) == len(mine.logits):
-        mine().index_fill_(1, ids, FORBIDDEN)
-    elif rows:
-        mine()[torch.tensor(rows, device=ids.device)[:, None], ids] = FORBIDDEN
+def _penalise_array(logits: NDArray[Any], said: NDArray[Any], penalty: numpy.float32) -> None:
+    """See `_penalise`."""
+    index = numpy.maximum(said, 0)
+    found = numpy.take_along_axis(logits, index, 1)
+    with numpy.errstate(over="ignore"):
+        softened = numpy.where(found < 0, found * penalty, found / penalty)
+    numpy.put_along_axis(logits, index, numpy.where(said < 0, found, softened), 1)
 
 
 def _force(mine: _Own, rows: Sequence[int], ids: Sequence[int]) -> None:
@@ -252,16 +306,8 @@ def _known(tokens: Sequence[int], vocabulary: int) -> list[int]:
     return [token for token in tokens if 0 <= token < vocabulary]
 
 
-def _padded(rows: Sequence[Sequence[int]], like: Tensor) -> Tensor:
+def _padded(rows: Sequence[Sequence[int]], like: Array) -> Any:
     """Rows of tokens, each as long as the longest: filled up with its first one, with -1 where there is none."""
     longest = max(map(len, rows), default=0)
     filled = [[*row, *[row[0] if row else -1] * (longest - len(row))] for row in rows]
-    return torch.tensor(filled, dtype=torch.long, device=like.device).view(len(rows), longest)
-
-
-def _like(numbers: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float32, device=like.device)
-
-
-def _ids(ids: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(sorted(set(ids)), dtype=torch.long, device=like.device)
+    return in_kind_of(numpy.array(filled, numpy.int64).reshape(len(rows), longest), like)

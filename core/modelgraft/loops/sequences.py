@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy
+
+from modelgraft.records.arrays import in_kind_of
+
+if TYPE_CHECKING:
+    from modelgraft.records.arrays import Array
 
 
 class Following:
@@ -37,15 +42,15 @@ class Following:
         return other
 
 
-Owned = Callable[[], Tensor]  # gives logits that may be changed
+Owned = Callable[[], Any]  # gives logits that may be changed
 
 
 class Biases:
     """What is added to the logit of the last token of each sequence, where the tokens before it stand already."""
 
-    def __init__(self, sequences: Iterable[tuple[Sequence[int], float]], like: Tensor) -> None:
+    def __init__(self, sequences: Iterable[tuple[Sequence[int], float]], like: Array) -> None:
         """like: logits, float[batch vocab]. Of a sequence that is named twice, the last bias counts, as in transformers."""
-        self.alone = torch.zeros(like.shape[1], device=like.device)
+        alone = numpy.zeros(like.shape[1], numpy.float32)
         self.longer: list[tuple[list[int], int, float]] = []  # the tokens before, the last one, the bias
         self.has_alone = False
         for tokens, bias in {tuple(tokens): bias for tokens, bias in sequences}.items():
@@ -53,12 +58,14 @@ class Biases:
             if before:
                 self.longer.append((list(before), last, bias))
             else:
-                self.alone[last], self.has_alone = bias, True
+                alone[last], self.has_alone = bias, True
+        self.alone = in_kind_of(alone, like)
 
     def add(self, mine: Owned, texts: Sequence[Sequence[int]]) -> None:
         """Change logits, float[batch vocab], after the tokens that each row holds."""
         if self.has_alone:
-            mine().add_(self.alone)
+            logits = mine()
+            logits += self.alone
         hits = [
             (row, last, bias)
             for row, text in enumerate(texts)
@@ -66,7 +73,6 @@ class Biases:
             if list(text[-len(before) :]) == before
         ]
         if hits:
-            rows, lasts, biases = zip(*hits, strict=True)
             logits = mine()
-            where = tuple(torch.tensor(each, device=logits.device) for each in (rows, lasts))
-            logits.index_put_(where, torch.tensor(biases, dtype=logits.dtype, device=logits.device), accumulate=True)
+            for row, last, bias in hits:
+                logits[row, last] += bias

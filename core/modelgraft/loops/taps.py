@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Session
+from modelgraft.loops.tensor_sessions import InTensors
+from modelgraft.records.arrays import as_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelgraft.records.arrays import Array
 
 
 class Taps:
@@ -28,10 +34,11 @@ class Taps:
         """Whether the last token is to be read too, although nothing follows it."""
         return "states" in self.wanted
 
-    def note_logits(self, logits: Tensor, tokens: Tensor, rows: Sequence[int]) -> None:
-        """Note the tokens, int64[batch], that were chosen from these logits in some rows."""
+    def note_logits(self, logits: Array, tokens: Tokens, rows: Sequence[int]) -> None:
+        """Note the tokens that were chosen from these logits in some rows."""
         if "logprobs" in self.wanted:
-            likely = logits.float().log_softmax(-1).gather(1, tokens[:, None].to(logits.device))[:, 0].tolist()
+            given: Tensor = as_tensor(logits)
+            likely = given.float().log_softmax(-1).gather(1, tokens.tensor[:, None].to(given.device))[:, 0].tolist()
             for row in rows:
                 self.logprobs[row].append(likely[row])
 
@@ -39,18 +46,21 @@ class Taps:
         """Note the states of the tokens that were just read in some rows."""
         states = session.states
         assert states is not None
-        kept = states.float().clone()
+        kept = as_tensor(states).float().clone()
         for row in rows:
             self.states[row].append(kept[row])
 
-    def read_again(self, session: Session, answers: Sequence[Sequence[int]], *, check: Callable[[], None]) -> None:
+    def read_again(self, given: Session, answers: Sequence[Sequence[int]], *, check: Callable[[], None]) -> None:
         """Note answers that were found by a search, whose beams came and went: they are read once more, and the session is closed."""
+        import torch
+
+        session = InTensors(given)
         try:
             for place in range(max(map(len, answers))):
                 check()
                 tokens = torch.tensor([answer[place] if place < len(answer) else 0 for answer in answers], device=session.logits.device)
                 rows = [row for row, answer in enumerate(answers) if place < len(answer)]
-                self.note_logits(session.logits, tokens, rows)
+                self.note_logits(session.logits, Tokens(tensor=tokens), rows)
                 session.step(tokens)
                 if self.reads_on:
                     self.note_states(session, rows)

@@ -1,6 +1,6 @@
 """For driven components that need more than a plain export of their parts: a decoder whose cache is updated in place, say.
 
-Such a component declares no parts. Its module is a `Traced`, which writes graphs with what the backend offers for that (`Tracer`);
+Such a component declares no parts. Its module is a `Traced` (module.py), which writes graphs with what the backend offers (`Tracer`);
 its loop is an `Assembling`, which makes the parts of the graphs that were written (`Graph`), without the module. What the graphs
 are, and how many styles of them there are, is the component's own affair.
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from modelgraft.loops.driven import Loop
-from modelgraft.loops.module import Driven
 
 if TYPE_CHECKING:
     import torch
@@ -65,18 +64,6 @@ class Tracer(Protocol):
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Keep a tensor that the parts need beside the graphs; one that the checkpoint holds as it is takes no room."""
-        ...
-
-
-class Traced(Driven):
-    """The module of a component that traces its graphs itself."""
-
-    @abstractmethod
-    def trace(self, tracer: Tracer) -> Mapping[str, Any]:
-        """Write the graphs; gives what the loop must know to make parts of them, as plain values.
-
-        A text under "remark" is told to the user. Raises ExportError for a model that cannot be exported.
-        """
         ...
 
 

@@ -1,20 +1,31 @@
-"""Numbers that measure something: arrays from files, bytes, pictures, tensors and lists, with what is told beside them."""
+"""Arrays: from files, bytes, pictures, tensors and lists, with what is told beside them; and the ways between arrays and tensors.
+
+What an exported graph takes and gives on the host may be an array of numpy or a tensor of torch: the two stand for each other without
+a copy, and importing torch takes longer than the answer of a small model.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.records.opening import open_named, reason
+from modelgraft.records.owning import is_array
 from modelgraft.records.tensor_files import read_json, read_npy
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
+    from torch import Tensor
 
     from modelgraft.records.record_type import Reading
+
+    Array: TypeAlias = Tensor | NDArray[Any]
+else:
+    Array = Any
 
 NPY = b"\x93NUMPY"
 ARRAY_VALUES = 345_600_000  # as many as a sound may have: 1.4 GB of float32
@@ -27,6 +38,53 @@ class Told:
 
     value: Any
     facts: Mapping[str, Any]
+
+
+def as_tensor(value: Any) -> Any:
+    """An array as a tensor on the same memory, which nobody may write to where the array may not be written to; all else as it is.
+
+    One that runs backwards is copied: torch knows no such strides.
+    """
+    if not is_array(value):
+        return value
+    import numpy
+    import torch
+
+    if any(step < 0 for step in value.strides):
+        value = value.copy()
+    return torch.from_numpy(value if value.flags.writeable else numpy.asarray(_Unguarded(value)))
+
+
+def as_array(value: Any) -> Any:
+    """A tensor on the host as an array on the same memory; bfloat16, which numpy has not, as float32. All else as it is."""
+    if not is_tensor(value):
+        return value
+    value = value.detach()
+    return value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
+
+
+def in_kind_of(array: NDArray[Any], like: Array) -> Any:
+    """An array as it is where `like` is one, else a tensor of it, where that tensor lies."""
+    return as_tensor(array).to(like.device) if is_tensor(like) else array
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of torch, which need not be imported for it."""
+    return hasattr(value, "detach")
+
+
+def on_host(value: Any) -> bool:
+    """Whether an array or a tensor lies where numpy reads it."""
+    return not is_tensor(value) or value.device.type == "cpu"
+
+
+class _Unguarded:
+    """The memory of an array that may not be written to, such as that of a mapped file: torch warns of it, and knows no such tensors."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array  # it lives as long as what is made of this
+        found = dict(array.__array_interface__)
+        self.__array_interface__ = {**found, "data": (found["data"][0], False)}
 
 
 def told(value: Any, reading: Reading, *, key: str, known: tuple[str, ...]) -> Told:
@@ -62,8 +120,8 @@ def array_of(value: Any, reading: Reading, wanted: str) -> Any:
     """A copy of an array, a tensor or nested lists of numbers, as numpy has it. Raises InputError for what is none."""
     import numpy
 
-    if hasattr(value, "detach"):  # a torch tensor
-        value = value.detach().cpu().float().numpy() if str(value.dtype) == "torch.bfloat16" else value.detach().cpu().numpy()
+    if is_tensor(value):
+        value = as_array(value.cpu())
     if isinstance(value, numpy.ma.MaskedArray):
         raise InputError(f"{reading.label}: found a masked array, wanted {wanted}: fill what is masked first, array.filled(0)")
     if not isinstance(value, numpy.ndarray | list | tuple):
