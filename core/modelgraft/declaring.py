@@ -58,19 +58,24 @@ def component(  # noqa: PLR0913 all that a declaration may say
     cache: bool | None = None,
     random: bool = False,
     shared: bool | None = None,
+    arrays: bool = False,
     keywords: tuple[str, ...] = (),
 ) -> _Decorator:
     """Declare a component on a Config subclass (with `module` or `load`) or on a plain function.
 
     The docstring's first line is what `modelgraft components` prints. Of a function, keyword-only arguments are the
-    config. `cache` is on by default for components with a `module` or `load`. Raises PluginError at once when the
-    declaration contradicts itself.
+    config. `cache` is on by default for components with a `module` or `load`. `arrays` says that the code takes and gives
+    numpy arrays, on the host, where its ports are tensors, so that running it needs no torch. Raises PluginError at once
+    when the declaration contradicts itself.
     """
 
     def declare(subject: Any) -> Any:
         declared = _read_ports(id, inputs or {}, outputs or {})
         summary = (inspect.getdoc(subject) or "").strip().partition("\n")[0]
         _refuse_contradictions(id, kind, summary, subject, module, load)
+        if arrays and (module is not None or kind == "loss"):
+            what = "a loss is followed by gradients" if kind == "loss" else "a module computes with tensors of torch"
+            raise PluginError(f"component '{id}': arrays= is of code that load= gives, or of a function; {what}")
         if (loop is not None and module is load is None) or (parts is not None and loop is None):
             raise PluginError(f"component '{id}': loop= goes around the parts of a module, and parts= are what loop= calls")
         function = None if inspect.isclass(subject) else subject
@@ -84,7 +89,7 @@ def component(  # noqa: PLR0913 all that a declaration may say
             raise PluginError(f"component '{id}' cannot be a metric: {complaint}")
         subject.__component__ = Component(
             id, kind, config, summary, version, module, load, function, exportable, loop, hosts,
-            cache if cache is not None else function is None, random, "", keywords, shared=shared, taps=taps,
+            cache if cache is not None else function is None, random, "", keywords, shared=shared, taps=taps, arrays=arrays,
         )  # fmt: skip
         return subject
 

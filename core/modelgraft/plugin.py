@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.backend import Unfinished as Unfinished
     from modelgraft.engine.backend import bound_function as bound_function
     from modelgraft.engine.backend import open_backend as open_backend
+    from modelgraft.engine.backend import starts_new as starts_new
     from modelgraft.engine.driving import driving as driving
     from modelgraft.engine.driving import is_driven as is_driven
     from modelgraft.engine.driving import loop_of as loop_of
@@ -29,13 +30,13 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.engine.measuring import note_memory as note_memory
     from modelgraft.engine.modules.building import DTYPES as DTYPES
     from modelgraft.engine.modules.building import parameters_without_memory as parameters_without_memory
+    from modelgraft.engine.modules.calling import in_numpy as in_numpy
     from modelgraft.engine.modules.calling import in_torch as in_torch
     from modelgraft.engine.modules.calling import placed as placed
     from modelgraft.engine.modules.examples import CHECKED as CHECKED
     from modelgraft.engine.modules.examples import TRACED as TRACED
     from modelgraft.engine.modules.examples import dynamic_axes as dynamic_axes
     from modelgraft.engine.modules.examples import make_inputs as make_inputs
-    from modelgraft.engine.modules.grafting import starts_new as starts_new
     from modelgraft.engine.modules.loading import load_driven as load_driven
     from modelgraft.engine.modules.loading import load_module as load_module
     from modelgraft.engine.modules.opened_code import load_code as load_code
@@ -322,6 +323,7 @@ _HOMES = {
     "give_back_freed": "engine.modules.pages",
     "giving_back": "engine.modules.widened",
     "hookimpl": "kernel.shelf.hooks",
+    "in_numpy": "engine.modules.calling",
     "in_torch": "engine.modules.calling",
     "in_turn": "engine.modules.widened",
     "is_driven": "engine.driving",
@@ -357,7 +359,7 @@ _HOMES = {
     "sha256_of": "sources.storage",
     "signature_of": "engine.modules.signatures",
     "stamp_of": "sources.storage",
-    "starts_new": "engine.modules.grafting",
+    "starts_new": "engine.backend",
     "table_in": "sources.row_tables",
     "table_of": "sources.row_tables",
     "weights": "sources",
@@ -496,6 +498,7 @@ __all__ = [
     "give_back_freed",
     "giving_back",
     "hookimpl",
+    "in_numpy",
     "in_torch",
     "in_turn",
     "is_driven",

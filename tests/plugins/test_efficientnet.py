@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from modelgraft.sources import archives
-from modelgraft.testing import conform, open_node
+from modelgraft.testing import conform, open_node, run_node
 from modelgraft_plugins.efficientnet import PIXEL_MEAN, PIXEL_STD, EfficientNet, ImageNetLabels
 from modelgraft_plugins.efficientnet.architecture import VARIANTS
 from modelgraft_plugins.efficientnet.labels import CLASSES, WORDS
@@ -131,6 +131,34 @@ def test_labels_are_named_with_their_probabilities_and_the_likeliest_comes_first
     first, second = (100 * float(found["probabilities"][0, index]) for index in (285, 281))
     assert found["labels"][0] == f"Egyptian cat ({first:.0f} %), tabby ({second:.0f} %)"
     assert found["top"][1][0] == "espresso"
+
+
+def by_torch(config: ImageNetLabels, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Probabilities, the likeliest classes and what their names count, as torch computes them."""
+    probabilities = logits.float().softmax(-1)
+    values, classes = probabilities.topk(config.count)
+    kept = [max(1, sum(share >= config.least for share in row)) for row in values.tolist()]
+    roots = values[:, : max(kept)].sqrt() * (torch.arange(max(kept)) < torch.tensor(kept)[:, None])
+    return probabilities, classes, (roots / roots.sum(-1, keepdim=True))[:, None]
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1])
+def test_numbers_are_torchs_to_the_last_digits_of_float32(least, monkeypatch, tmp_path):
+    """Probabilities and shares of flat, peaked and large logits differ by rounding alone, and the classes are those that torch finds."""
+    classes, words = tmp_path / "classes", tmp_path / "words"
+    classes.write_text("".join(f"n{index}\n" for index in range(1000)))
+    words.write_text("".join(f"n{index}\tname {index}, another\n" for index in range(1000)))
+    monkeypatch.setattr(archives, "member", lambda place, offline: classes if place == CLASSES else words)
+    config = ImageNetLabels(count=5, least=least)
+    scale = torch.tensor([[0.1], [1.0], [4.0], [30.0], [0.001]])
+    logits = scale * torch.randn(5, 1000, generator=torch.Generator().manual_seed(7)) + torch.tensor([[0.0], [90.0], [-90.0], [3.0], [0.0]])
+    found = run_node(ImageNetLabels, config.model_dump(), logits=logits)
+    probabilities, likeliest, shares = by_torch(config, logits)
+    torch.testing.assert_close(found["probabilities"], probabilities, rtol=1e-6, atol=1e-38)
+    torch.testing.assert_close(found["shares"], shares, rtol=1e-6, atol=0)
+    top = [[f"name {index}" for index in row[: len(names)]] for row, names in zip(likeliest.tolist(), found["top"], strict=True)]
+    assert found["top"] == top
+    assert [len(names) for names in top] == [int((row > 0).sum()) for row in shares[:, 0]]
 
 
 @pytest.mark.network

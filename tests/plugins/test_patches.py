@@ -22,6 +22,7 @@ import modelgraft as mg
 from modelgraft.engine.backend import LoadContext, open_backend
 from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
+from modelgraft.records.arrays import as_tensor
 from modelgraft.sources import views
 from modelgraft.testing import conform, node_of, open_node, run_node
 from modelgraft_plugins.patches import DeepMerger, Encoder, Frames, Merger, Prepare, filming, reading
@@ -375,7 +376,7 @@ def test_an_exported_tower_gives_torchs_numbers(family: str, tmp_path: Path, mon
     for grids in (GRIDS, GRIDS[:1, :2], torch.tensor([[[1, 2, 2]], [[3, 4, 2]]])):
         patches = patches_of(grids, node.config.patch_values)
         expected = mine.call(patches, grids)
-        torch.testing.assert_close(theirs.call(patches, grids), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+        torch.testing.assert_close(as_tensor(theirs.call(patches, grids)), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize(

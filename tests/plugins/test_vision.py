@@ -18,7 +18,7 @@ from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, SourceError
 from modelgraft.sources.cards import AUTO
 from modelgraft.sources.families import families
-from modelgraft.testing import conform, open_node
+from modelgraft.testing import conform, open_node, run_node
 from modelgraft_plugins import vision
 from modelgraft_plugins.vision import Encoder, Preprocess, ResNet
 from support import checkpoints
@@ -62,7 +62,7 @@ def test_what_is_transparent_becomes_white_where_the_checkpoint_converts(saved: 
     given = gallery()["rgba"]
     plain = {"do_resize": False, "do_rescale": False, "do_normalize": False, "size": {"height": 224, "width": 224}}
     for convert, expected in ((True, on_white(given)), (False, given.convert("RGB"))):
-        prepared = open_node(Preprocess, {**plain, "do_convert_rgb": convert}).loaded.call([given])[0]
+        prepared = run_node(Preprocess, {**plain, "do_convert_rgb": convert}, image=[given])["pixels"][0]
         wanted = torch.from_numpy(np.array(expected)).permute(2, 0, 1)
         assert (prepared - wanted).abs().max() <= (1 if convert else 0)
     assert configured(REGISTRY, "vision/preprocess", str(saved["clip"].folder)).config.do_convert_rgb
@@ -326,7 +326,7 @@ def test_a_crop_of_any_size_is_that_of_transformers(sizes: tuple[int, int, int, 
     config = {"do_resize": False, "do_rescale": False, "do_normalize": False, "do_center_crop": True}
     prepare = open_node(Preprocess, {**config, "crop_size": {"height": height, "width": width}}).loaded.call
     expected = hf.image_transforms.center_crop(pixels, (height, width), input_data_format="channels_last")
-    assert np.array_equal(prepare([Image.fromarray(pixels)])[0].permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(prepare([Image.fromarray(pixels)])[0].transpose(1, 2, 0), expected)
 
 
 def test_normalising_by_nothing_is_refused():
@@ -342,8 +342,8 @@ def test_lists_of_pictures_are_filled_up_with_empty_ones():
     first, second, third = picture(30, 20), picture(20, 40), picture(9, 9)
     found = many([[first, second], [], [third]])
     assert found.shape == (3, 2, 3, 6, 5)
-    assert torch.equal(found[0], one([first, second]))
-    assert torch.equal(found[2, 0], one([third])[0])
+    assert np.array_equal(found[0], one([first, second]))
+    assert np.array_equal(found[2, 0], one([third])[0])
     assert not found[1].any()
     assert not found[2, 1].any()
     with pytest.raises(InputError, match="no record has a picture: give at least one"):

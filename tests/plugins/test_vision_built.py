@@ -15,6 +15,7 @@ import transformers as hf
 import modelgraft as mg
 from modelgraft.engine.modules.signatures import Signature
 from modelgraft.kernel.words.ports import port
+from modelgraft.records.arrays import as_tensor
 from modelgraft_plugins.efficientnet import EfficientNet
 from modelgraft_plugins.efficientnet.modules import EfficientNet as EfficientNetModule
 from modelgraft_plugins.onnx import plain as exports
@@ -243,4 +244,4 @@ def test_an_efficientnet_is_put_together(config, tmp_path):
     with torch.no_grad():
         expected = module(pixels)
     for mine, (name, _) in zip(Exported(open_fresh(tmp_path / "model.onnx"), device="cpu")(pixels), outputs, strict=True):
-        near(mine, expected[name])
+        near(as_tensor(mine), expected[name])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modelgraft.engine.backend import LoadContext
+from modelgraft.engine.forms import in_form, in_tensors_at
 from modelgraft.engine.modules.building import count_parameters
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import SourceError
@@ -52,7 +53,21 @@ def open_part(registry: Registry, component_id: str, source: str, **config: Any)
     except SourceError:
         opened = None
     loaded = TorchBackend().load(LoadContext(node, "cpu", "float32", opened, 0, offline=True, registry=registry), {})
-    return Part(node, loaded.call, loaded.state, loaded.loop)
+    return Part(node, _of_tensors(loaded.call, node), loaded.state, loaded.loop)
+
+
+def _of_tensors(call: Callable[..., Any], node: Node) -> Callable[..., Any]:
+    """Code that takes and gives arrays as a user meets it: with tensors."""
+    if not node.component.arrays:
+        return call
+
+    def run(*values: Any) -> Any:
+        found, ports = in_form(call, node)(*values), node.out_ports
+        if len(ports) == 1:
+            return in_tensors_at(*ports.values(), found)
+        return {name: in_tensors_at(ports[name], value) for name, value in found.items()}
+
+    return run
 
 
 def counts(node: Node) -> tuple[int | None, int | None]:

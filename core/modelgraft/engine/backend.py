@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from modelgraft.engine.ledger import Ledger
 from modelgraft.engine.modules.protocol import Close
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError
-from modelgraft.kernel.words.graph import Node, SolvedGraph
+from modelgraft.kernel.words.graph import Adapter, Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, place_of, said
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Loaded:
     loop        of a driven component, what goes around its parts
     giving      of a component with taps, the call that gives these outputs: `call` gives those of the node that was loaded
     is_shared   runs may call it at the same time; False: it holds something during a call, such as memory of a session
+    arrays      where its ports are tensors it takes arrays of numpy as well, and may give them, as sessions on the host do
     unfinished  what was left out, because `LoadContext.export` says so; None: nothing
     """
 
@@ -116,6 +117,7 @@ class Loaded:
         return self.call if self.giving is None else self.giving(frozenset(node.out_ports))
 
     is_shared: bool = True
+    arrays: bool = False
     unfinished: Unfinished | None = None
 
 
@@ -123,6 +125,11 @@ def bound_function(function: Callable[..., Any], node: Node) -> Callable[..., An
     """The function with its config; the function itself when it has none, so that a call costs nothing more."""
     fields = {name: getattr(node.config, name) for name in type(node.config).model_fields}
     return partial(function, **fields) if fields else function
+
+
+def starts_new(adapter: Adapter, context: LoadContext) -> bool:
+    """Whether an adapter has no weights to start from, as a host that is new or asked to be random."""
+    return adapter.source is None or (context.init == "random" and not adapter.source.has_weights)
 
 
 FileCall = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # numpy arrays by the names of inputs -> those of outputs by theirs
@@ -165,14 +172,15 @@ class Backend(Protocol):
         """
         ...
 
-    def begin(self, node: Node, *, precision: str, threads: int | None) -> None:  # noqa: ARG002 for those who can begin
-        """Begin with what takes long about a node that is about to be loaded on the CPU, in a thread: torch is imported meanwhile.
+    def begin(self, node: Node, *, precision: str, threads: int | None) -> bool:  # noqa: ARG002 for those who can begin
+        """Begin with what takes long about a node that is about to be loaded on the CPU, in a thread; say whether it needs no torch.
 
         precision  of its weights, or else its dtype;  threads  that it may compute with; None: what the backend finds best
 
-        The load need not follow: `close` frees what was begun. What it raises is not told: the load raises it again.
+        Where one of the nodes needs it, torch is imported meanwhile. The load need not follow: `close` frees what was begun. What it
+        raises is not told: the load raises it again.
         """
-        return
+        return False
 
     def close(self) -> None:
         """Free what the backend holds beside its nodes, each of which is closed before."""

@@ -1,4 +1,4 @@
-"""What begins before the first load of a run: sessions start in threads while torch is imported, which alone takes longer than they do."""
+"""What begins before the first load of a run: sessions start in threads, while torch is imported where a node needs it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from importlib import import_module
 from modelgraft.engine.backend import Backend
 from modelgraft.kernel.words.plan import Step
 
-CALLING = "modelgraft.engine.modules.calling"  # which imports torch
-
 
 def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
-    """Let backends begin with the modules of these steps that are for the CPU, and import torch meanwhile.
+    """Let backends begin with the modules of these steps that are for the CPU, and import torch meanwhile where one of all needs it.
 
     backend  gives one by its name
 
     What a backend cannot begin is told by the load, which meets it again.
     """
     modules = [step for step in steps if step.node.parts or step.node.component.module is not None]
-    for step in modules:
-        if step.device == "cpu":
-            with contextlib.suppress(Exception):  # code of plugins may raise anything
-                backend(step.backend).begin(step.node, precision=step.precision or step.dtype, threads=step.threads)
-    if modules and CALLING not in sys.modules:
+    needs_none = [step.device == "cpu" and _begun(step, backend) for step in modules]
+    if not all(needs_none) and "torch" not in sys.modules:
         with _kept_whole():
-            import_module(CALLING)
+            import_module("torch")
+
+
+def _begun(step: Step, backend: Callable[[str], Backend]) -> bool:
+    """Let a backend begin with the module of a step; gives whether it needs no torch."""
+    with contextlib.suppress(Exception):  # code of plugins may raise anything
+        return backend(step.backend).begin(step.node, precision=step.precision or step.dtype, threads=step.threads) is True
+    return False
 
 
 @contextlib.contextmanager

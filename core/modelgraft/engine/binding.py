@@ -1,6 +1,7 @@
 """From a node to what a run calls: its code, and around it, layer by layer, only what this node needs.
 
-    keep in the cache( look at what it gave | run it for its records( look for NaN once( no writing to arguments( join lists( code )))))
+    keep in the cache( look at what it gave | run it for its records( look for NaN once( numbers in its form( no writing to arguments(
+        join lists( code ))))))
 
 and, where somebody watches, hooks and events around all of it. The layers are chosen when a plan is made ready, so that a run
 pays for no other. What they need of the run they ask for (`run.current`), because several may be under way.
@@ -21,6 +22,7 @@ from modelgraft.engine.calls import check_of, checked, gives_masks, is_constant,
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import Warned
 from modelgraft.engine.finite_values import gives_floats, looked_at_once
+from modelgraft.engine.forms import in_form, in_tensors, in_tensors_at, is_fed_arrays
 from modelgraft.engine.inplace import Habits, apart
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.left_out import is_marked
@@ -87,8 +89,11 @@ class Binding:
         """
         node, loader = job.step.node, self.loader
         tell_odd = partial(self._tell_odd, job)
-        call = listed(loader.load(job.step).call_for(node) if loader.stays(node) else self._when_needed(job), node)
+        loaded = loader.load(job.step) if loader.stays(node) else None
+        call = listed(self._when_needed(job) if loaded is None else loaded.call_for(node), node)
         call = apart(call, node, habits=self.habits, is_watched=is_checked, is_strict=self.opening.debug, tell=tell_odd)
+        if node.component.arrays or (loaded is not None and not loaded.arrays and is_fed_arrays(node, self.graph.nodes)):
+            call = in_form(call, node)
         if node.name not in self.looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.state(job.step), tell=tell_odd)
         if is_routed:
@@ -175,10 +180,10 @@ def show(run: Run, port: Port, value: Any) -> Any:
     In memory of its own: what the cache, other outputs, the inputs or a module hold is not written to by who gets it.
     """
     if value is None or isinstance(value, Batch):
-        batch = Batch.of(value)
+        batch = Batch.of(in_tensors(value))
         listed = own(batch.gathered(range(run.count)) if port.several else batch.listed(run.count))
         return listed[0] if run.is_single else listed
-    return own(values.present(port, value, single=run.is_single))
+    return own(values.present(port, in_tensors_at(port, value), single=run.is_single))
 
 
 def _show(is_asked: bool, port: Port, value: Any) -> Any:  # noqa: FBT001 bound by position

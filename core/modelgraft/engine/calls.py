@@ -11,12 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from modelgraft.engine.backend import Call
+from modelgraft.engine.forms import is_mask, may_give_arrays
 from modelgraft.kernel.words.errors import Cancelled, NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch, is_whole
+from modelgraft.records.owning import is_array, is_tensor
 from modelgraft.records.record_type import Types
 
 Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
@@ -119,16 +121,17 @@ def _spread(port: Port, value: Any, count: int) -> Any:
 
 
 def gives_masks(node: Node) -> bool:
-    """Say whether a node has an output of truth values, which may come as a list and is made a tensor."""
-    return any(isinstance(port.type, Tensor) and port.type.dtype in ("mask", "bool") for port in node.out_ports.values())
+    """Say whether a node has an output of truth values, which may come as a list and is made an array."""
+    return any(is_mask(port.type) for port in node.out_ports.values())
 
 
 def port_check(node: Node, name: str, port: Port, types: Types) -> Check:
-    """What gives what a node gave for a port, a mask of truth values as a tensor, or raises NodeError when it is not what was declared."""
+    """What gives what a node gave for a port, a list of truth values as an array, or raises NodeError when it is not what was declared."""
     if port.several:
         return _asks_check(node, name, port, types)
     if isinstance(kind := port.type, Tensor):
-        return lambda value, count: None if value is None and port.optional else _check_tensor(node, name, kind, value, count)
+        takes_arrays = may_give_arrays(node)
+        return lambda value, count: None if value is None and port.optional else _check_tensor(node, name, kind, value, count, takes_arrays)
     wrong_record = record_check(kind, types)
 
     def check(value: Any, count: int) -> Any:
@@ -189,13 +192,14 @@ def _fits(kind: PortType, types: Types) -> Callable[[Any], bool]:
     return types[kind.name].accepts if isinstance(kind, Modality) else lambda _record: True  # tensors in a list are looked at by who reads
 
 
-def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int) -> Any:
-    import torch
+def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int, takes_arrays: bool) -> Any:  # noqa: FBT001 once, here
+    if isinstance(value, list) and is_mask(kind) and all(isinstance(flag, bool) for flag in value):
+        import numpy
 
-    if isinstance(value, list) and kind.dtype in ("mask", "bool") and all(isinstance(flag, bool) for flag in value):
-        value = torch.tensor(value, dtype=torch.bool)
-    if not isinstance(value, torch.Tensor):
-        raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor")
+        value = numpy.array(value, numpy.bool_)
+    elif not is_tensor(value) and not (takes_arrays and is_array(value)):
+        say_so = ", or say arrays=True where it is declared" if is_array(value) else ""
+        raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor{say_so}")
     wrong = values.tensor_mismatch(kind, value)
     if not wrong and not is_whole(kind) and kind.axes[0] is not None and len(value) != count:
         wrong = f"it holds {_records(len(value))}, the batch {count}"

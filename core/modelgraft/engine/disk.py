@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from modelgraft.records.arrays import as_array, as_tensor
 from modelgraft.records.owning import is_array, is_picture, is_tensor
 from modelgraft.records.publishing import file_aside
 from modelgraft.records.record import Record
@@ -25,6 +26,7 @@ FORMAT = "3"  # raised when files of an older form must not be read
 SUFFIX = ".safetensors"
 CHECK = re.compile(rb'"check":"([0-9a-f]{8})"')  # in the header: the CRC-32 of the file with zeros in its place
 NO_CHECK = b'"check":"00000000"'
+WIDEST_BYTES = 8  # of a number of an array; C's long double has no form in such files
 
 
 class DiskCache:
@@ -110,20 +112,23 @@ class _Unwritable(TypeError):
 
 
 def _pack(outputs: Mapping[str, Any], key: str) -> bytes:
-    from safetensors.torch import save
-
     blocks: dict[str, Any] = {}
     tree = json.dumps({name: _flatten(value, blocks) for name, value in outputs.items()})
-    content: bytes = save(blocks, metadata={"modelgraft": FORMAT, "key": key, "tree": tree, "check": "00000000"})
+    has_tensors = any(map(is_tensor, blocks.values()))
+    written = {name: as_tensor(block) for name, block in blocks.items()} if has_tensors else blocks
+    content: bytes = _library(has_tensors).save(written, metadata={"modelgraft": FORMAT, "key": key, "tree": tree, "check": "00000000"})
     return content.replace(NO_CHECK, f'"check":"{zlib.crc32(content):08x}"'.encode(), 1)
 
 
 def _unpack(content: bytes, key: str) -> dict[str, Any]:
-    from safetensors.torch import load
+    tree = _facts(content, key)["tree"]
+    blocks = _library('"tensor": ' in tree).load(content)
+    return {name: _restore(part, blocks) for name, part in json.loads(tree).items()}
 
-    facts = _facts(content, key)
-    blocks = load(content)
-    return {name: _restore(tree, blocks) for name, tree in json.loads(facts["tree"]).items()}
+
+def _library(has_tensors: bool) -> Any:  # noqa: FBT001 one of two modules
+    """What reads and writes blocks: with torch where some are tensors; arrays that it reads by numpy are not to be written to."""
+    return import_module("safetensors.torch" if has_tensors else "safetensors.numpy")
 
 
 def _facts(content: bytes, key: str) -> dict[str, Any]:
@@ -153,30 +158,22 @@ def _flatten(value: Any, blocks: dict[str, Any]) -> Any:
         return {"record": f"{kind.__module__}:{kind.__qualname__}", "parts": _flatten(value.parts(), blocks)}
     if is_tensor(value):
         return {"tensor": str(value.device), "block": _store(value.detach().to("cpu").contiguous().clone(), blocks)}
-    if is_array(value) and value.dtype.kind in "biuf" and value.dtype.isnative:
-        return {"array": list(value.shape), "block": _store(_of_array(value), blocks)}
-    if is_picture(value) and value.mode in ("L", "RGB", "RGBA"):
-        import torch
+    if is_array(value) and value.dtype.kind in "biuf" and value.dtype.isnative and value.dtype.itemsize <= WIDEST_BYTES:
+        import numpy
 
-        pixels = torch.frombuffer(bytearray(value.tobytes()), dtype=torch.uint8)
+        return {"array": list(value.shape), "block": _store(numpy.array(value, order="C"), blocks)}
+    if is_picture(value) and value.mode in ("L", "RGB", "RGBA"):
+        import numpy
+
+        pixels = numpy.frombuffer(bytearray(value.tobytes()), numpy.uint8)
         return {"picture": value.mode, "size": list(value.size), "block": _store(pixels, blocks)}
     raise _Unwritable(type(value).__name__)
 
 
-def _store(tensor: Any, blocks: dict[str, Any]) -> str:
+def _store(block: Any, blocks: dict[str, Any]) -> str:
     name = str(len(blocks))
-    blocks[name] = tensor
+    blocks[name] = block
     return name
-
-
-def _of_array(array: Any) -> Any:
-    import numpy
-    import torch
-
-    try:
-        return torch.from_numpy(numpy.array(array, order="C"))
-    except TypeError as error:
-        raise _Unwritable(str(array.dtype)) from error
 
 
 def _restore(tree: Any, blocks: Mapping[str, Any]) -> Any:
@@ -194,10 +191,10 @@ def _restore(tree: Any, blocks: Mapping[str, Any]) -> Any:
     if "tensor" in tree:
         return block.to(tree["tensor"])
     if "array" in tree:
-        return block.numpy().reshape(tree["array"])
+        return as_array(block).reshape(tree["array"]).copy()
     from PIL import Image
 
-    return Image.frombytes(tree["picture"], tuple(tree["size"]), block.numpy().tobytes())
+    return Image.frombytes(tree["picture"], tuple(tree["size"]), as_array(block).tobytes())
 
 
 def _record_class(target: str) -> type[Record]:

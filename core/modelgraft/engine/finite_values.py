@@ -9,6 +9,7 @@ from modelgraft.engine.backend import Call
 from modelgraft.engine.inplace import Tell
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import Tensor
+from modelgraft.records.owning import is_array, is_tensor
 
 NAN, INFINITY = "NaN", "infinity"
 
@@ -57,9 +58,11 @@ def _parameters(module: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _odd(value: Any) -> str:
-    """What a tensor of floating numbers holds that is no number, NaN before infinity; nothing for one that is sound."""
-    import torch
+    """What a tensor or an array of floating numbers holds that is no number, NaN before infinity; nothing for one that is sound."""
+    if is_tensor(value) and value.is_floating_point():
+        return "" if bool(value.isfinite().all()) else NAN if bool(value.isnan().any()) else INFINITY
+    if is_array(value) and value.dtype.kind == "f":
+        import numpy
 
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or bool(torch.isfinite(value).all()):
-        return ""
-    return NAN if bool(torch.isnan(value).any()) else INFINITY
+        return "" if bool(numpy.isfinite(value).all()) else NAN if bool(numpy.isnan(value).any()) else INFINITY
+    return ""

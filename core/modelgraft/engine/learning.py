@@ -16,6 +16,7 @@ import torch
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
 from modelgraft.engine.calls import check_of, checked, listed
+from modelgraft.engine.forms import in_form, in_tensors
 from modelgraft.engine.intake import Inlet, read, refuse_unknown
 from modelgraft.engine.layout import Job, arrange
 from modelgraft.engine.modules.calling import LEARNING
@@ -154,7 +155,7 @@ class Learning:
             if self.spent is not None:
                 self.spent[job.name] = self.spent.get(job.name, 0.0) + perf_counter() - start
             for port, slot in job.gives:
-                values[slot] = result if job.sole else result.get(port)
+                values[slot] = in_tensors(result if job.sole else result.get(port))
                 if seen is not None:
                     seen(job.name, port, values[slot])
             for slot in job.drops:
@@ -163,7 +164,7 @@ class Learning:
 
     def _call(self, job: Job, *, is_routed: bool, is_in_branch: bool) -> Call:
         node = job.step.node
-        call = listed(self._loader.load(job.step).call_for(node), node)
+        call = in_form(listed(self._loader.load(job.step).call_for(node), node), node)
         if is_routed:
             call = routed(call, node, count=_count, check=check_of(node, self._types), is_asked=is_in_branch)
         else:

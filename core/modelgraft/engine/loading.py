@@ -13,6 +13,7 @@ from typing import Any
 from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
 from modelgraft.engine.beginning import begin
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
+from modelgraft.engine.forms import in_form
 from modelgraft.engine.freeing import close, give_back, marks_of
 from modelgraft.engine.lacking_at import lacking_at
 from modelgraft.engine.leaving import Leaving
@@ -104,7 +105,9 @@ class Loader:
         """Call a node that may be let go of: it stays for as long as the call takes."""
         loaded, held = self._taken(step)
         try:
-            return loaded.call_for(step.node)(*arguments)
+            call = loaded.call_for(step.node)
+            is_ready = loaded.arrays or step.node.component.arrays  # for code that says so its pipeline has brought them over
+            return (call if is_ready else in_form(call, step.node, is_joined=True))(*arguments)
         finally:
             del loaded  # or letting go of it would not free it
             if held is not None:
@@ -337,7 +340,7 @@ class Loader:
             return None
         if self.opening.init == "random" and not node.source.has_weights:
             return None
-        from modelgraft.sources import weights  # brings torch
+        from modelgraft.sources import weights
 
         try:
             return weights.open(node.source, offline=self.opening.offline)

@@ -11,13 +11,14 @@ import pluggy
 
 from modelgraft.engine.backend import Call
 from modelgraft.engine.events import NodeFailed, NodeFinished, NodeSkipped, NodeStarted, Output, Sink, Warned
+from modelgraft.engine.forms import in_tensors
 from modelgraft.engine.layout import Job
 from modelgraft.engine.run import SERVING
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.guard import contained, place_of, said
 from modelgraft.kernel.words.ports import Port
 from modelgraft.records.batch import Batch
-from modelgraft.records.owning import Handed
+from modelgraft.records.owning import Handed, own
 
 Emit = Callable[..., None]  # emit(class of event, node, **facts)
 
@@ -75,7 +76,7 @@ def observed(
             raise
         seconds = time.perf_counter() - start
         outputs = by_port(node, result)
-        tell("after_node", seconds=seconds, outputs=Handed(outputs))
+        tell("after_node", seconds=seconds, outputs=Handed(outputs, _ready))
         if all(isinstance(value, Batch) and value.value is None for value in outputs.values()):
             emit(NodeSkipped, name, reason="it failed" if _has_failed(name) else "no record came to it")
         else:
@@ -86,6 +87,11 @@ def observed(
         return result
 
     return run
+
+
+def _ready(value: Any) -> Any:
+    """What a hook gets of a value: in memory of its own, with tensors where a node gave arrays."""
+    return own(in_tensors(value))
 
 
 def _has_failed(node: str) -> bool:

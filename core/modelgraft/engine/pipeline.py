@@ -19,6 +19,7 @@ from modelgraft.engine.binding import Binding
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import NodeCached, NodeSkipped, RunFailed, RunResult, RunStarted, Sink, Warned
+from modelgraft.engine.forms import in_tensors
 from modelgraft.engine.intake import Intake, refuse_limit, refuse_seed, refuse_unnamed, take_in, take_in_cached
 from modelgraft.engine.layout import Job, spared
 from modelgraft.engine.loading import Loader
@@ -339,7 +340,8 @@ class Pipeline:
     @staticmethod
     def _ready(count: int, value: Any) -> Any:
         """What was ready when a node failed: as it is in a run, a batch with ABSENT for what was left out."""
-        return own(value.listed(count) if isinstance(value, Batch) else value)
+        found = in_tensors(value)
+        return own(found.listed(count) if isinstance(found, Batch) else found)
 
     def _look_up(self, prepared: Prepared, intake: Intake, run: Run) -> dict[str, Outputs]:
         if self._without_cache or not self._cache.is_on:

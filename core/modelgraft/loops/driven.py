@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from modelgraft.engine.backend import LoadContext
@@ -28,7 +28,10 @@ class Loop(ABC):
     """What repeats inside a component. One per loaded node; made as `Class(config, facts)`.
 
     config   the component's own;  facts  what its module says of itself: see `Driven.facts`
+    arrays   where its parts are sessions on the host it takes and gives arrays of numpy, and so do they; otherwise tensors
     """
+
+    arrays: ClassVar[bool] = False
 
     def __init__(self, config: Any, facts: Mapping[str, Any]) -> None:
         self.config, self.facts = config, facts

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from modelgraft.kernel.words.ports import PortType, Tensor
 from modelgraft.records.absence import ABSENT
+from modelgraft.records.arrays import as_tensor
+from modelgraft.records.owning import is_array
 from modelgraft.records.record import Record
 
 RowNumber = int | tuple[int, int]  # the number of a record in the batch of the run; of an ask: that of its record, and its own there
@@ -32,7 +34,7 @@ class Unlike(ValueError):
 class Batch(Record):
     """Records of one port.
 
-    value    a list of them, or a tensor with one at each place of its first axis; None when there are none
+    value    a list of them, or a tensor or an array with one at each place of its first axis; None when there are none
     present  their numbers in the batch of the run, rising, or of asks (record, ask); None: all of the run are there
     asks     all that was asked for where the rows are asks, also what nothing came of; empty where they are records
     """
@@ -94,8 +96,9 @@ class Batch(Record):
         value = self.value
         if isinstance(value, list):
             return value * count if len(value) == 1 and count != 1 else value
-        has_one = getattr(value, "ndim", 0) and len(value) == 1 and count != 1
-        return value.expand(count, *value.shape[1:]) if has_one else value
+        if not (getattr(value, "ndim", 0) and len(value) == 1 and count != 1):
+            return value
+        return value.repeat(count, 0) if is_array(value) else value.expand(count, *value.shape[1:])
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
@@ -146,13 +149,17 @@ def _picked(value: Any, positions: Sequence[Any]) -> Any:
 
 
 def _stacked(values: Sequence[Any]) -> Any:
-    """Lists or tensors behind each other."""
+    """Lists, tensors or arrays behind each other; of tensors and arrays a tensor."""
     if all(isinstance(value, list) for value in values):
         return [record for value in values for record in value]
     if any(isinstance(value, list) for value in values):
         raise Unlike("records beside tensors")
     if len({tuple(value.shape[1:]) for value in values}) > 1:
         raise Unlike(" and ".join(str(list(value.shape)) for value in values))
+    if all(map(is_array, values)):
+        import numpy
+
+        return numpy.concatenate(values)
     import torch
 
-    return torch.cat(list(values))
+    return torch.cat([*map(as_tensor, values)])

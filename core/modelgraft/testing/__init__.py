@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.testing.conformance import node_of as node_of
     from modelgraft.testing.conformance import open_node as open_node
     from modelgraft.testing.conformance import run_node as run_node
-    from modelgraft.testing.conformance import same as same
+    from modelgraft.testing.likeness import same as same
 
 __all__ = ["ConformanceError", "Trial", "conform", "example", "imports_of", "node_of", "open_node", "run_node", "same"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,6 +13,7 @@ from typing import Any
 
 from modelgraft.engine.backend import LoadContext, Loaded, open_backend
 from modelgraft.engine.calls import record_check
+from modelgraft.engine.forms import in_form, in_tensors_at
 from modelgraft.engine.inplace import written_ports
 from modelgraft.engine.run import NodeRuntime
 from modelgraft.installed.discovery import discover
@@ -21,11 +22,12 @@ from modelgraft.kernel.words.errors import ModelgraftError, Place, PluginError, 
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Component
 from modelgraft.kernel.words.ports import Axis, ListOf, Modality, Port, PortType, Tensor
-from modelgraft.records.owning import is_array, own, twin
+from modelgraft.records.owning import is_array, is_tensor, own, twin
 from modelgraft.records.record import Record
 from modelgraft.records.record_type import RecordType, Types, types_of
 from modelgraft.records.shipped import SHIPPED
 from modelgraft.records.values import describe, tensor_mismatch
+from modelgraft.testing.likeness import same
 from modelgraft.testing.losses import loss_law
 from modelgraft.testing.metrics import metric_law
 from modelgraft.testing.protocols import protocol_law
@@ -47,15 +49,23 @@ class Trial:
     loaded: Loaded
 
     def __call__(self, *values: Any) -> dict[str, Any]:
-        """Run it on the values of its input ports in order; gives its outputs by port."""
-        given = self.loaded.call(*values)
+        """Run it on the values of its input ports in order; gives its outputs by port, tensors where its code gives arrays."""
+        return self.shown(self.gave(*values))
+
+    def gave(self, *values: Any) -> dict[str, Any]:
+        """The same as its code gave it."""
+        given = in_form(self.loaded.call, self.node)(*values)
         names = list(self.node.out_ports)
         if len(names) == 1:
-            return self._listed({names[0]: given})
+            return {names[0]: given}
         if not isinstance(given, Mapping) or set(given) != set(names):
             found = ", ".join(given) if isinstance(given, Mapping) else describe(given)
             raise PluginError(f"'{self.node.component.id}' gave {found}, wanted a mapping with exactly {', '.join(names)}")
-        return self._listed({name: given[name] for name in names})
+        return {name: given[name] for name in names}
+
+    def shown(self, gave: Mapping[str, Any]) -> dict[str, Any]:
+        """What its code gave, as a user gets it."""
+        return self._listed({name: in_tensors_at(port, gave[name]) for name, port in self.node.out_ports.items()})
 
     def _listed(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """What each record has several of, as lists: code may give tensors of it."""
@@ -114,6 +124,7 @@ def conform(subject: Any, config: Mapping[str, Any] | None = None, *kinds: Recor
     Raises ConformanceError that lists each broken rule:
     inputs         what it is given is as it was afterwards: nothing is written in place
     ports          outputs have the declared ports, record types, dtypes and axes, with one size per axis name
+    arrays         numbers are arrays of numpy where the declaration says `arrays=True`, and tensors of torch where it does not
     numbers        no NaN comes of inputs that hold none
     repeatable     the same seed and inputs give the same outputs
     batch          a batch gives what its records give one by one
@@ -138,10 +149,12 @@ def _broken_rules(
     free = _free_sizes(trial.node)
     values = [inputs[name] if name in inputs else example(port, free, types) for name, port in trial.node.in_ports.items()]
     given = own(values, twin)
-    outputs = trial(*given)
+    gave = trial.gave(*given)
+    outputs = trial.shown(gave)
     written = written_ports(tuple(trial.node.in_ports), values, given)
     yield from (("inputs", f"'{name}' is written to in place, and others may hold it: work on a copy") for name in written)
     yield from (("ports", text) for text in _port_law(trial.node, values, outputs, types))
+    yield from (("arrays", text) for text in _form_law(trial.node, gave))
     yield from (("numbers", text) for text in _number_law(values, outputs))
     again = open_node(subject, config)(*own(values, twin))
     yield from (("repeatable", f"'{name}' differs between two runs") for name in outputs if not same(outputs[name], again[name]))
@@ -248,6 +261,19 @@ def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any], types: 
             yield from _bind_sizes(sizes, name, kind, value)
 
 
+def _form_law(node: Node, gave: Mapping[str, Any]) -> Iterator[str]:
+    says_so = node.component.arrays
+    for name, port in node.out_ports.items():
+        kinds = [kind.item if isinstance(kind, ListOf) else kind for kind in port.types]
+        if any(isinstance(kind, Tensor) for kind in kinds) and _holds(gave[name], is_tensor if says_so else is_array):
+            found = "tensors of torch, and it is" if says_so else "arrays of numpy, and it is not"
+            yield f"'{name}' holds {found} declared with arrays=True"
+
+
+def _holds(value: Any, is_one: Callable[[Any], bool]) -> bool:
+    return any(_holds(part, is_one) for part in value) if isinstance(value, list | tuple) else is_one(value)
+
+
 def _number_law(values: list[Any], outputs: Mapping[str, Any]) -> Iterator[str]:
     if any(_count_nan(value) for value in values):
         return
@@ -329,48 +355,6 @@ def _parameter_law(node: Node) -> Iterator[str]:
     declared, built = node.config.parameters(), count_parameters(node)
     if declared is not None and built is not None and declared != built:
         yield f"the formula says {declared:,}, the module holds {built:,}"
-
-
-def same(one: Any, other: Any, *, tolerance: float = 0.0) -> bool:
-    """Whether two values are equal: tensors elementwise, within an absolute and relative tolerance; NaN equals NaN."""
-    if one is other:
-        return True
-    if hasattr(one, "dtype") and hasattr(other, "dtype") and hasattr(one, "detach"):
-        return _same_tensors(one, other, tolerance)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(same(a, b, tolerance=tolerance) for a, b in zip(one, other, strict=True))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(value, other[key], tolerance=tolerance) for key, value in one.items())
-    if isinstance(one, Record):
-        return type(one) is type(other) and same(one.parts(), other.parts(), tolerance=tolerance)
-    if is_array(one) and is_array(other):
-        return _same_arrays(one, other, tolerance)
-    if isinstance(one, float) and isinstance(other, float):
-        return one == other or (one != one and other != other) or abs(one - other) <= tolerance * max(1.0, abs(other))  # noqa: PLR0124 NaN
-    has_own = any("__eq__" in vars(base) for base in type(one).__mro__[:-1])
-    if type(one) is type(other) and not has_own:  # it equals itself alone: then what it holds is compared
-        return same(getattr(one, "__dict__", None), getattr(other, "__dict__", None), tolerance=tolerance)
-    return bool(one == other)
-
-
-def _same_arrays(one: Any, other: Any, tolerance: float) -> bool:
-    import numpy
-
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if one.dtype.kind not in "fc":
-        return bool(numpy.array_equal(one, other))
-    return bool(numpy.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True))
-
-
-def _same_tensors(one: Any, other: Any, tolerance: float) -> bool:
-    import torch
-
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if not one.is_floating_point() and not one.is_complex():
-        return torch.equal(one, other)
-    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def imports_of(module: str, *, limit_s: float = 120.0) -> frozenset[str]:

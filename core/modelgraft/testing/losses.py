@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.testing.likeness import same
+
 if TYPE_CHECKING:
     from modelgraft.testing.conformance import Trial
 
@@ -14,8 +16,6 @@ def loss_law(trial: Trial, values: Sequence[Any], outputs: dict[str, Any]) -> It
 
     A share may depend on the other records of its batch, so the records one by one are not asked.
     """
-    from modelgraft.testing.conformance import same
-
     if not trial.node.component.random:
         turned = trial(*(None if value is None else _turned(value) for value in values))
         for name, shares in outputs.items():

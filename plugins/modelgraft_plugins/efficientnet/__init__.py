@@ -57,7 +57,7 @@ class EfficientNet(Config):
         return stem + sum(map(_count, chain)) + head + (HEAD_WIDTH + 1) * self.num_labels
 
 
-@component("label/imagenet", kind="head", load="modelgraft_plugins.efficientnet.labels:load", cache=False)
+@component("label/imagenet", kind="head", load="modelgraft_plugins.efficientnet.labels:load", arrays=True, cache=False)
 class ImageNetLabels(Config):
     """Name the likeliest of ImageNet's 1,000 classes with their probabilities: `Egyptian cat (62 %), tabby (20 %)`.
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from modelgraft.plugin import LoadContext, archives
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modelgraft_plugins.efficientnet import ImageNetLabels
 
 _FOLDER = "pypi:timm==1.0.31/timm/data/_info"
@@ -19,22 +20,31 @@ CLASSES = f"{_FOLDER}/imagenet_synsets.txt#sha256=70002b0ff5de60a3a17a82dbfcff29
 WORDS = f"{_FOLDER}/imagenet_synset_to_lemma.txt#sha256=1b8babda187421a4bde0c9c5a197c36f6bdda962f7ca11ffb2813806cbb2178f"
 
 
-def load(config: ImageNetLabels, context: LoadContext) -> Callable[[Tensor], dict[str, Any]]:
+def load(config: ImageNetLabels, context: LoadContext) -> Callable[[NDArray[Any]], dict[str, Any]]:
     """Fetch the names, and make the function from float[batch 1000] to names and probabilities."""
     names = read_names(archives.member(CLASSES, offline=context.offline), archives.member(WORDS, offline=context.offline))
 
-    def name(logits: Tensor) -> dict[str, Any]:
-        probabilities = logits.float().softmax(-1)
-        values, classes = (found.tolist() for found in probabilities.topk(config.count))
-        kept = [max(1, sum(share >= config.least for share in row)) for row in values]
-        top = [[names[index] for index in row[:count]] for row, count in zip(classes, kept, strict=True)]
-        counts = torch.arange(max(kept)) < torch.tensor(kept)[:, None]  # of a record with fewer names than others the rest counts nothing
-        roots = probabilities.topk(max(kept)).values.sqrt() * counts.to(probabilities.device)
-        shares = (roots / roots.sum(-1, keepdim=True))[:, None]
-        texts = [line(found, row[: len(found)]) for found, row in zip(top, values, strict=True)]
+    def name(logits: NDArray[Any]) -> dict[str, Any]:
+        probabilities = softmax(logits)
+        classes = np.argsort(-probabilities, axis=-1, kind="stable")[:, : config.count]  # of equal ones the first in the list
+        values = np.take_along_axis(probabilities, classes, -1)
+        kept = [max(1, sum(share >= config.least for share in row)) for row in values.tolist()]
+        top = [[names[index] for index in row[:count]] for row, count in zip(classes.tolist(), kept, strict=True)]
+        counts = np.arange(max(kept)) < np.array(kept)[:, None]  # of a record with fewer names than others the rest counts nothing
+        roots = np.sqrt(values[:, : max(kept)]) * counts
+        shares = (roots / roots.sum(-1, keepdims=True))[:, None]
+        texts = [line(found, row[: len(found)]) for found, row in zip(top, values.tolist(), strict=True)]
         return {"labels": texts, "top": top, "names": top, "shares": shares, "probabilities": probabilities}
 
     return name
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Probabilities, float32[batch classes]: of distances in float32, as torch takes them, by powers in float64, which round once."""
+    plain = logits.astype(np.float32)
+    powers = np.exp((plain - plain.max(-1, keepdims=True)).astype(np.float64))
+    found: NDArray[np.float32] = (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
+    return found
 
 
 def line(names: list[str], probabilities: list[float]) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field
 from modelgraft import Config, Ports, component, hookimpl
 
 
-@component("ocr/rapidocr", kind="encoder", load="modelgraft_plugins.ocr.reader:load", keywords=("text", "scan", "document"))
+@component("ocr/rapidocr", kind="encoder", load="modelgraft_plugins.ocr.reader:load", arrays=True, keywords=("text", "scan", "document"))
 class RapidOCR(Config):
     """Find lines of text in a picture and read them, in the order in which they stand on the page.
 

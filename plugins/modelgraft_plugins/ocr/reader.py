@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rapidocr
-import torch
 from PIL import Image
 
 from modelgraft.plugin import LoadContext, NodeRuntime, Problem, SourceError, eight_bits, on_white, sha256_of
@@ -58,7 +57,7 @@ class Reader:
         """Give text, lines and boxes of each picture; all empty when there is no text in it."""
         pages = [self._read(picture) for picture in image]
         lines = [[box["text"] for box in page] for page in pages]
-        has_text = torch.tensor([bool(page) for page in lines])
+        has_text = np.array([bool(page) for page in lines], np.bool_)
         return {
             "text": ["\n".join(page) for page in lines], "lines": lines, "boxes": pages, "has_text": has_text, "is_blank": ~has_text,
         }  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.plugin import Backend, FileCall, LoadContext, Loaded, Node, Plan, open_backend
+from modelgraft.plugin import Backend, FileCall, LoadContext, Loaded, Node, Plan, open_backend, owner_of, resolve
 from modelgraft_plugins.onnx import begun, keys, store
 from modelgraft_plugins.onnx.runtime import installed, open_file
 
@@ -25,11 +25,17 @@ class OnnxBackend(Backend):
         self._loads: Loads | None = None
         self._begun = list[begun.Begun]()
 
-    def begin(self, node: Node, *, precision: str, threads: int | None) -> None:
-        """Begin the session of a node whose export is kept, and was proven on this kind of processor."""
+    def begin(self, node: Node, *, precision: str, threads: int | None) -> bool:
+        """Begin the session of a node whose export is kept, and was proven on this kind of processor.
+
+        It needs no torch then, unless a loop goes around it that computes with tensors.
+        """
         key = keys.kept_key(node, precision=precision)
-        if key and store.manifest_of(key):
-            self._begun.append(begun.begin(store.folder_of(key), store.GRAPH, count=threads))
+        if not key or not store.manifest_of(key):
+            return False
+        self._begun.append(begun.begin(store.folder_of(key), store.GRAPH, count=threads))
+        owner = owner_of(node)
+        return owner.loop is None or bool(resolve(owner.loop, owner).arrays)
 
     def load(self, context: LoadContext, shared: Mapping[str, Loaded]) -> Loaded:
         """Load one node: from the cache of exports, or by exporting it now.

@@ -1,36 +1,39 @@
-"""A session on an exported node, as something that is called with torch tensors."""
+"""A session on an exported node, as something that is called with arrays on the host, and with tensors on a device. Light."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from numpy import isfinite
-from torch import Tensor
+import numpy
 
-from modelgraft.plugin import InputError, option
+from modelgraft.plugin import InputError, as_array, as_tensor, option
 from modelgraft_plugins.onnx.runtime import TYPES
-from modelgraft_plugins.onnx.streams import Order, order_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from modelgraft_plugins.onnx.streams import Order
 
 
 class Exported:
-    """A session that is called like the flat module: torch tensors in and out.
+    """A session that is called like the flat module: on the host with arrays or tensors, and gives arrays; on a device with tensors.
 
-    Floating inputs come to the type that the graph takes, as those of a module come to the module's. On the host, outputs
+    Inputs come to the types that the graph takes, as floating ones of a module come to the module's. On the host, outputs
     with NaN or infinity are refused: torch has given none on the sizes of the parity gate.
     """
 
     def __init__(self, session: Any, *, device: str, order: Order | None = None) -> None:
         """order: who waits for whom on the device; None: as `streams.order_of` says. `Any`: onnxruntime has no types."""
         self.session, self.device = session, device
-        self.inputs = [(entry.name, getattr(torch, TYPES[entry.type])) for entry in session.get_inputs()]
-        self.order = order or order_of(device)
+        self.inputs = [(entry.name, TYPES[entry.type]) for entry in session.get_inputs()]
+        self.order = order or (None if device == "cpu" else _order_of(device))
         self.bound = None if self.order is None else _Bound(session, device, self.order)
         self.run = session.run
 
-    def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Run once; the outputs own their memory.
+    def __call__(self, *values: Any) -> tuple[Any, ...]:
+        """Run once; the outputs own their memory. `Any`: tensors, or arrays of numpy.
 
         Raises InputError for sizes that the graph does not take, and for outputs that are not finite.
         """
@@ -42,11 +45,11 @@ class Exported:
         except Exception as error:  # the classes that onnxruntime raises have no base of their own
             raise InputError(self._why(values, error)) from error
         for array in arrays:
-            if array.dtype.kind == "f" and not isfinite(array).all():
+            if array.dtype.kind == "f" and not numpy.isfinite(array).all():
                 self._refuse(arrays)
-        return tuple(map(torch.from_numpy, arrays))
+        return tuple(arrays)
 
-    def _why(self, values: Sequence[Tensor], error: Exception) -> str:
+    def _why(self, values: Sequence[Any], error: Exception) -> str:
         """What a run was given that the graph does not take; what onnxruntime says when nothing is seen."""
         sizes: dict[str, int] = {}
         for entry, value in zip(self.session.get_inputs(), values, strict=False):
@@ -67,22 +70,28 @@ class Exported:
     def _refuse(self, arrays: Sequence[Any]) -> None:
         """Raise InputError for the first output, as numpy has it, that is not finite."""
         for entry, array in zip(self.session.get_outputs(), arrays, strict=True):
-            value = torch.from_numpy(array)
-            wrong = ~torch.isfinite(value)
+            wrong = ~numpy.isfinite(array)
             if wrong.any():
-                kind = "NaN" if value.isnan().any() else "infinite"
-                records = sorted({int(record) for record in wrong.nonzero()[:, 0]}) if value.ndim else []
+                kind = "NaN" if numpy.isnan(array).any() else "infinite"
+                records = sorted({int(record) for record in wrong.nonzero()[0]}) if array.ndim else []
                 raise InputError(
-                    f"output '{entry.name}' of the export has {int(wrong.sum()):,} of {value.numel():,} numbers that are {kind} "
+                    f"output '{entry.name}' of the export has {int(wrong.sum()):,} of {array.size:,} numbers that are {kind} "
                     f"(records {', '.join(map(str, records))}); wanted: finite ones. Look for such numbers in the inputs; float16 "
                     f"overflows above 65504: run the node with precision float32"
                 )
 
 
-def _array(value: Tensor, kind: torch.dtype) -> Any:
-    """As numpy takes it, on the memory of a tensor of that type on the host (`Any`: numpy's types say no more)."""
-    right = value if value.dtype is kind else value.to(kind)
-    return right.contiguous().numpy(force=True)
+def _order_of(device: str) -> Order | None:
+    from modelgraft_plugins.onnx.streams import order_of  # which imports torch
+
+    return order_of(device)
+
+
+def _array(value: Any, kind: str) -> Any:
+    """As the session takes it, on the memory of an array or a tensor of that type on the host (`Any`: numpy's types say no more)."""
+    found = as_array(value.cpu() if hasattr(value, "detach") else value)
+    with numpy.errstate(over="ignore"):  # of float64, as torch does; what comes of it is looked at
+        return found.astype(kind, order="C", copy=False)
 
 
 class _Bound:
@@ -94,12 +103,14 @@ class _Bound:
     """
 
     def __init__(self, session: Any, device: str, order: Order) -> None:
+        import torch
+
         self.session, self.device, self.order = session, torch.device(device), order
         self.inputs = ports(session.get_inputs(), session.get_input_memory_infos(), self.device)
         self.outputs = ports(session.get_outputs(), session.get_output_memory_infos(), self.device)
 
-    def __call__(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        binding = self.session.io_binding()
+    def __call__(self, given: Sequence[Any]) -> tuple[Tensor, ...]:
+        binding, values = self.session.io_binding(), [*map(as_tensor, given)]
         with self.order(*values):
             sizes: dict[str, int] = {}
             kept = []
@@ -123,6 +134,8 @@ class _Bound:
         self, binding: Any, sizes: dict[str, int], name: str, axes: Sequence[Any], kind: torch.dtype, place: torch.device
     ) -> Tensor | None:
         """Memory for an output whose sizes are known; None when onnxruntime is to make it."""
+        import torch
+
         shape = [sizes.get(axis, -1) if isinstance(axis, str) else axis for axis in axes]
         if -1 in shape or None in shape:
             binding.bind_output(name, place.type, place.index or 0)
@@ -134,6 +147,8 @@ class _Bound:
 
 def ports(entries: Sequence[Any], places: Sequence[Any], device: torch.device) -> list[tuple[str, list[Any], torch.dtype, torch.device]]:
     """Name, axes (numbers, or names where open), dtype and place of each input or output of a session."""
+    import torch
+
     host = torch.device("cpu")
     return [
         (entry.name, list(entry.shape), getattr(torch, TYPES[entry.type]), host if place.name.lower() == "cpu" else device)
@@ -151,6 +166,8 @@ def bind(method: Any, name: str, tensor: Tensor) -> None:
 
 def _read(value: Any, kind: torch.dtype) -> Tensor:
     """A copy of what onnxruntime has made. DLPack calls truth values uint8."""
+    import torch
+
     made: Tensor = torch.utils.dlpack.from_dlpack(value)
     return made.to(kind, copy=True)
 

@@ -9,27 +9,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from modelgraft.plugin import ExportError, LoadContext, Loaded, Ports, Signature, driving, in_torch, loop_of, resolve
-from modelgraft_plugins.onnx import plain, proofs, store, tuned
+from modelgraft.plugin import (
+    ExportError,
+    LoadContext,
+    Loaded,
+    Parity,
+    Ports,
+    Signature,
+    as_tensor,
+    driving,
+    in_numpy,
+    in_torch,
+    loop_of,
+    resolve,
+)
+from modelgraft_plugins.onnx import proofs, store, tuned
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.exporting import flat
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, key_of
 from modelgraft_plugins.onnx.sharing import Sharing
 
+if TYPE_CHECKING:
+    import torch
+
 
 class Session:
-    """A part as its loop calls it: the only output, or a mapping by name when there are several."""
+    """A part as its loop calls it: the only output, or a mapping by name when there are several; tensors, unless the loop takes arrays."""
 
-    def __init__(self, exported: Exported, outputs: tuple[str, ...]) -> None:
-        self.exported, self.outputs = exported, outputs
+    def __init__(self, exported: Exported, outputs: tuple[str, ...], *, arrays: bool) -> None:
+        self.exported, self.outputs, self.arrays = exported, outputs, arrays
 
-    def __call__(self, *values: torch.Tensor) -> Any:
-        """Tensors in the order of the part's inputs."""
+    def __call__(self, *values: Any) -> Any:
+        """Tensors or arrays in the order of the part's inputs."""
         found = self.exported(*values)
+        found = found if self.arrays else tuple(map(as_tensor, found))
         return found[0] if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True))
 
 
@@ -60,6 +74,8 @@ class _Part:
 
     def module(self) -> torch.nn.Module:
         """As its graph takes and gives."""
+        from modelgraft_plugins.onnx.exporting import flat
+
         names = list(self.ports.inputs)
         return flat(self.host.parts[self.name], ports=names, wired=names, outputs=list(self.ports.outputs))
 
@@ -86,13 +102,17 @@ def load(
     at_home = replace(context, dtype="float32")  # of what the loop itself computes: a session takes and gives float32 in any precision
     loop = loop_of(node, next(iter(entries.values())).manifest["facts"], resolve)
     loop.prepare(at_home)
+    arrays = loop.arrays and context.device == "cpu"
+    for session in parts.values():
+        session.arrays = arrays
     return Loaded(
-        in_torch(driving(loop, parts, frozenset(node.out_ports)), at_home),
+        (in_numpy if arrays else in_torch)(driving(loop, parts, frozenset(node.out_ports)), at_home),
         bind=loop.bind,
         close=loop.close,
         warnings=tuple(warnings),
         loop=loop,
         is_shared=False,
+        arrays=arrays,
     ), entries
 
 
@@ -105,11 +125,17 @@ def _open(
         key_of(node, signature, [identity], precision=precision, part=part.name),
         lambda kept: sharing.session(kept.folder, context.device, count=context.threads, fresh=fresh),
         build=partial(_build, part, context, precision, key_of(node, signature, [identity], precision="float32", part=part.name), fresh),
-        prove=lambda kept: plain.prove(part.module(), kept.folder / store.GRAPH, signature, precision),
+        prove=partial(_prove, part, precision),
     )
     warnings = [f"{node.name}.{part.name}: {text}" for text in (*said, *remarks)]
-    opened = Session(Exported(session, device=context.device), tuple(part.ports.outputs))
+    opened = Session(Exported(session, device=context.device), tuple(part.ports.outputs), arrays=False)
     return opened, entry, (*entry.manifest.get("warnings", ()), *warnings)
+
+
+def _prove(part: _Part, precision: str, kept: store.Entry) -> Parity:
+    from modelgraft_plugins.onnx import plain
+
+    return plain.prove(part.module(), kept.folder / store.GRAPH, part.signature, precision)
 
 
 def _build(part: _Part, context: LoadContext, precision: str, plain_key: str, fresh: tuned.Fresh, folder: Path) -> Mapping[str, Any]:
@@ -118,6 +144,8 @@ def _build(part: _Part, context: LoadContext, precision: str, plain_key: str, fr
     plain_key  of the same in float32, from which fewer bits are made where it is kept
     fresh      where the session is left that it was proven with
     """
+    from modelgraft_plugins.onnx import plain
+
     kept = proofs.kept_plain(plain_key) if precision in WEIGHT_BITS else None
     try:
         if kept is not None and (found := plain.derive(kept, part.signature, precision, folder)) is not None:

@@ -19,6 +19,7 @@ from modelgraft.plugin import (
     Node,
     PluginError,
     Signature,
+    as_tensor,
     dynamic_axes,
     give_back_files,
     give_back_freed,
@@ -234,7 +235,7 @@ Given = Sequence[torch.Tensor]
 def ahead(reference: Callable[..., Given], cases: Sequence[tuple[torch.Tensor, ...]]) -> Sequence[Given]:
     """What a reference gives for some cases: so that nothing of it is held beside the session that is compared with it."""
     with torch.no_grad():
-        found = [reference(*case) for case in cases]
+        found = [tuple(map(as_tensor, reference(*case))) for case in cases]
     give_back_freed()
     give_back_files()
     return found

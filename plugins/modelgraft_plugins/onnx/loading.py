@@ -1,4 +1,4 @@
-"""How a node is loaded: exported once, proven, and run on ONNX Runtime."""
+"""How a node is loaded: exported once, proven, and run on ONNX Runtime. Light: what exports and proves imports torch when it is called."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import (
     Backend,
@@ -18,6 +16,7 @@ from modelgraft.plugin import (
     LoadContext,
     Loaded,
     Node,
+    Parity,
     Problem,
     Signature,
     Unfinished,
@@ -30,13 +29,14 @@ from modelgraft.plugin import (
     wired_inputs,
 )
 from modelgraft_plugins.cores import threads
-from modelgraft_plugins.onnx import driven, measured, plain, proofs, store, traced, tuned
+from modelgraft_plugins.onnx import driven, measured, proofs, store, traced, tuned
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.cuda import why_not
-from modelgraft_plugins.onnx.exporting import flat, joined
 from modelgraft_plugins.onnx.keys import WEIGHT_BITS, identity_of, key_of
 from modelgraft_plugins.onnx.leaving import Left, leaving
 from modelgraft_plugins.onnx.sharing import Sharing
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Loads:
@@ -54,7 +54,7 @@ class Loads:
         node = context.node
         if node.component.module is None and not node.parts:
             return self._torch.load(context, shared)
-        if context.device != "cpu" and (reason := why_not()):
+        if context.device != "cpu" and (reason := _why_not()):
             raise InputError(
                 f"{node.name} cannot run on {context.device} with the onnx backend: {reason}; or choose {option('device', 'cpu')}"
             )
@@ -106,6 +106,8 @@ class Loads:
         if not node.parts:
             loaded = self._torch.load(replace(context, precision=""), shared)
             return replace(loaded, warnings=(*loaded.warnings, *warning))
+        from modelgraft_plugins.onnx.exporting import joined
+
         parts = [self._torch.load(replace(part, precision=""), shared) for part in _parts(context)]
         module = joined(node, [part.state for part in parts])
         return Loaded(in_torch(module, context), state=module, warnings=(*(text for part in parts for text in part.warnings), *warning))
@@ -137,7 +139,8 @@ class Loads:
         wired = wired_inputs(node)
         calls = _Calls(node, lambda names: self._session(context, shared, names)[0])
         calls.sessions[wired], self.exports[node.name], warnings = self._session(context, shared, wired)
-        return Loaded(calls, warnings=warnings, is_shared=False)  # sessions are opened between calls, and have memory of their own
+        is_on_host = context.device == "cpu"
+        return Loaded(calls, warnings=warnings, is_shared=False, arrays=is_on_host)  # sessions are opened between calls, with their memory
 
     def _session(
         self, context: LoadContext, shared: Mapping[str, Loaded], names: Sequence[str]
@@ -153,6 +156,8 @@ class Loads:
         fresh = tuned.Fresh(count=context.threads)
 
         def build(folder: Path) -> Mapping[str, Any]:
+            from modelgraft_plugins.onnx import plain
+
             kept = proofs.kept_plain(key_in(precision="float32")) if precision in WEIGHT_BITS else None
             found = plain.derive(kept, signature, precision, folder) if kept else None
             if found is not None:
@@ -161,11 +166,16 @@ class Loads:
             fresh.keep_for(context.device)
             return made
 
+        def prove(kept: store.Entry) -> Parity:
+            from modelgraft_plugins.onnx import plain
+
+            return plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision)
+
         (session, remarks), entry, said = proofs.opened(
             key_in(precision=precision),
             lambda kept: self._sharing.session(kept.folder, context.device, count=context.threads, fresh=fresh),
             build=build,
-            prove=lambda kept: plain.prove(_plain(on_host(), node, signature), kept.folder / store.GRAPH, signature, precision),
+            prove=prove,
         )
         warnings = [*(f"{node.name}: {text}" for text in said), *entry.manifest.get("warnings", ())]
         return Exported(session, device=context.device), entry, (*warnings, *(f"{node.name}: {text}" for text in remarks))
@@ -185,6 +195,12 @@ class _Calls:
             exported = self.sessions[names] = self.open_for(names)
         found = exported(*(value for value in values if value is not None))
         return found[0] if len(self.outputs) == 1 else dict(zip(self.outputs, found, strict=True))
+
+
+def _why_not() -> str:
+    from modelgraft_plugins.onnx.cuda import why_not  # which imports torch
+
+    return why_not()
 
 
 def _precision(context: LoadContext) -> str:
@@ -214,6 +230,8 @@ def _identity(context: LoadContext) -> str:
 
 def _plain(loaded: Sequence[Loaded], node: Node, signature: Signature) -> torch.nn.Module:
     """The modules of a node as one that takes and gives what its graph does."""
+    from modelgraft_plugins.onnx.exporting import flat, joined
+
     module = joined(node, [part.state for part in loaded])
     return flat(module, ports=list(node.in_ports), wired=[name for name, _ in signature.inputs], outputs=list(node.out_ports))
 
@@ -222,6 +240,8 @@ def _build(
     loaded: Sequence[Loaded], node: Node, signature: Signature, precision: str, folder: Path, fresh: tuned.Fresh
 ) -> Mapping[str, Any]:
     """Export into the folder, and say in the manifest what came out."""
+    from modelgraft_plugins.onnx import plain
+
     facts, reduced = plain.write(_plain(loaded, node, signature), signature, precision, folder, opened=fresh)
     warnings = [*(text for part in loaded for text in part.warnings), *(f"{node.name}: {text}" for text in reduced.warnings)]
     return {"node": node.name, "component": node.component.id, **facts, "warnings": warnings}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modelgraft.plugin import SolvedNode, Source
 
 
-@component("vision/preprocess", kind="preprocess", load="modelgraft_plugins.vision.prepare:load", cache=False)
+@component("vision/preprocess", kind="preprocess", load="modelgraft_plugins.vision.prepare:load", arrays=True, cache=False)
 class Preprocess(PictureSteps):
     """Resize, crop and normalise pictures as a checkpoint's own image processor does.
 
@@ -55,12 +55,12 @@ class Preprocess(PictureSteps):
         return Ports.of({"image": given}, {"pixels": port(f"float[{axes} 3 {self.axes}]", space=self.space)})
 
 
-@component("vision/count", kind="preprocess", inputs={"images": "list[image]"}, outputs={"counts": "int64[batch]"})
+@component("vision/count", kind="preprocess", arrays=True, inputs={"images": "list[image]"}, outputs={"counts": "int64[batch]"})
 def count_pictures(images: list[list[Any]]) -> Any:
     """Count the pictures of each record: vision/preprocess fills a batch up with empty ones where records have unlike numbers."""
-    import torch
+    import numpy
 
-    return torch.tensor([len(record) for record in images], dtype=torch.int64)
+    return numpy.array([len(record) for record in images], numpy.int64)
 
 
 @component("vision/encoder", kind="encoder", module="modelgraft_plugins.vision.modules:Encoder", exportable=True, keywords=("eye",))

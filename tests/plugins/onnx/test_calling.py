@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.arrays import as_tensor
 from modelgraft_plugins.onnx import calling
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.sessions import open_session
@@ -47,7 +49,7 @@ def pair(batch=2, tokens=3, frames=5):
 
 
 def assert_right(found, left, right):
-    scores, joined, where = found
+    scores, joined, where = map(as_tensor, found)
     assert (scores - torch.einsum("btd,dw->btw", left, WEIGHT)).abs().max() <= 1e-6
     both = torch.cat([left, right], 1)
     assert torch.equal(joined, both)
@@ -55,11 +57,15 @@ def assert_right(found, left, right):
 
 
 @pytest.mark.parametrize("order", [None, HostOrder()], ids=["by numpy", "by pointer"])
-def test_outputs_are_torchs_and_own_their_memory(session, order):
-    """Any sizes; a later call leaves the results of an earlier one alone; strides and other floating types are brought in order."""
+def test_outputs_own_their_memory(session, order):
+    """Arrays, by pointer tensors, of tensors and of arrays, of any sizes; a later call leaves the results of an earlier one alone; strides
+    and other floating types are brought in order."""
     exported = Exported(session, device="cpu", order=order)
     first = pair()
     found = exported(*first)
+    assert {type(value) for value in found} == {numpy.ndarray if order is None else torch.Tensor}
+    assert_right(exported(first[0], first[1].numpy()), *first)
+    assert_right(exported(first[0].numpy().astype(numpy.float64)[:, ::-1], first[1]), first[0].flip(1), first[1])
     later = pair(1, 4, 2)
     assert_right(exported(*later), *later)
     assert_right(found, *first)
@@ -137,4 +143,4 @@ def test_outputs_that_are_not_finite_are_refused(session, number, kind):
         Exported(session, device="cpu")(left, right)
     large = torch.full((2, 3, 6), 2e38), torch.full((2, 5, 6), 2e38)
     left, right = large[0] * 0, large[1]
-    assert torch.equal(Exported(session, device="cpu")(left, right)[1], torch.cat([left, right], 1))
+    assert torch.equal(as_tensor(Exported(session, device="cpu")(left, right)[1]), torch.cat([left, right], 1))

@@ -143,7 +143,6 @@ def test_nodes_on_onnx_stay_on_the_cpu_when_only_torch_has_a_gpu(machine, monkey
 def test_a_node_is_refused_before_it_is_exported_for_a_gpu_that_is_of_no_use(machine, monkeypatch, tmp_path):
     """The node, the device, why, and what to do: nothing is built or traced first. What a session says later carries the node too."""
     machine(torch_cuda=None)
-    monkeypatch.setattr(loading, "why_not", cuda.why_not)
     (step, _) = planner.plan(solved(tmp_path), asked={"backend": "onnx", "device": "cuda:0"}).steps
     context = LoadContext(step.node, "cuda:0", "float32", None, 0, offline=True, registry=discover())
     loader = loading.Loads(open_backend(discover(), "torch"), {})

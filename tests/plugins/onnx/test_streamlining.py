@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from modelgraft.engine.modules.signatures import Signature
 from modelgraft.kernel.words.ports import port
+from modelgraft.records.arrays import as_tensor
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import export, flat, open_fresh, trace
 
@@ -65,7 +66,7 @@ def graph_of(module, path):
     onnx.checker.check_model(onnx.load(path), full_check=True)
     x = torch.randn(3, 7, WIDTH)
     with torch.no_grad():
-        difference = Exported(open_fresh(path), device="cpu")(x)[0] - whole(x)[0]
+        difference = as_tensor(Exported(open_fresh(path), device="cpu")(x)[0]) - whole(x)[0]
     assert difference.abs().max() <= 1e-5
     return onnx.load(path).graph
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from modelgraft.engine.modules.signatures import Signature
 from modelgraft.kernel.words.ports import port
+from modelgraft.records.arrays import as_tensor
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import export, flat, open_fresh
 from modelgraft_plugins.onnx.widening import PAGE, WIDER
@@ -90,5 +91,5 @@ def test_free_widths_of_whole_pages_become_wider(kind, inner, expected, tmp_path
     assert [rows for rows, columns in read if columns == 5] == expected
     x = torch.randn(3, 7, 5)
     with torch.no_grad():
-        difference = Exported(open_fresh(tmp_path / "model.onnx"), device="cpu")(x)[0] - module(x)[0]
+        difference = as_tensor(Exported(open_fresh(tmp_path / "model.onnx"), device="cpu")(x)[0]) - module(x)[0]
     assert difference.abs().max() <= 1e-5

@@ -1,4 +1,4 @@
-"""Where modules run, and how they are called."""
+"""Where modules run, and how they are called. Light: torch is imported by what computes with it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from modelgraft.engine.backend import LoadContext
-from modelgraft.engine.modules.building import DTYPES
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.arrays import as_array
+from modelgraft.records.owning import is_tensor
 
 LEARNING: ContextVar[bool] = ContextVar("learning", default=False)  # this call is a part of a training step, and keeps what gradients need
 
@@ -21,6 +20,8 @@ def resolve_device(device: str | None) -> str:
 
     Raises InputError when it is not, with the devices that are.
     """
+    import torch
+
     there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if device in (None, "auto"):
         return there[1] if len(there) > 1 else "cpu"
@@ -46,6 +47,10 @@ def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., 
 
     Tensors come to the device of the module, floating ones to the dtype of its weights.
     """
+    import torch
+
+    from modelgraft.engine.modules.building import DTYPES
+
     device, dtype = torch.device(context.device), DTYPES[context.dtype]
     is_ordered = device.type != "cpu"  # a device works in order; on the host a copy that nobody waits for is read before it is there
 
@@ -61,3 +66,21 @@ def in_torch(module: Callable[..., Any], context: LoadContext) -> Callable[..., 
             return module(*map(at_home, values))
 
     return call
+
+
+def in_numpy(code: Callable[..., Any], context: LoadContext) -> Callable[..., Any]:
+    """Call code on the host, such as a session, whose numbers are numpy's: what `in_torch` is where torch computes.
+
+    Tensors come as arrays, from a device too; floating numbers in the dtype of the context, which is one that numpy has.
+    """
+
+    import numpy
+
+    def at_home(value: Any) -> Any:
+        found = as_array(value.cpu() if is_tensor(value) else value)
+        if not isinstance(found, numpy.ndarray) or found.dtype.kind != "f":
+            return found
+        with numpy.errstate(over="ignore"):  # of float64, as torch does
+            return found.astype(context.dtype, copy=False)
+
+    return lambda *values: code(*map(at_home, values))

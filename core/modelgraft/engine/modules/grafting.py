@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modelgraft.engine.backend import LoadContext
+from modelgraft.engine.backend import LoadContext, starts_new
 from modelgraft.engine.modules.building import build, count_of, dtype_of
 from modelgraft.engine.modules.casting import cast
 from modelgraft.engine.modules.protocol import ForAdapters
@@ -32,11 +32,6 @@ def adapted(module: torch.nn.Module, context: LoadContext) -> tuple[torch.nn.Mod
         if is_new and (added := count_of(module) - before):
             warnings += (f"{node.name}: {added:,} parameters of {adapter.component.id} start from random numbers (seed {context.seed})",)
     return module, warnings
-
-
-def starts_new(adapter: Adapter, context: LoadContext) -> bool:
-    """Whether an adapter has no weights to start from, as a host that is new or asked to be random."""
-    return adapter.source is None or (context.init == "random" and not adapter.source.has_weights)
 
 
 def _graft(module: torch.nn.Module, adapter: Adapter, context: LoadContext) -> torch.nn.Module:

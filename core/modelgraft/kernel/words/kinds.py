@@ -165,13 +165,12 @@ class Component:
     module      "package.module:Class": a torch.nn.Module, built as `Class(config)`, called with the inputs in order
     load        "package.module:function": `function(config, context)` gives the callable (see engine/backend.py)
     function    the code itself, for light components; called with the inputs in order and the config as keywords
-    exportable  the module can be exported to ONNX
+    exportable  the module can be exported to ONNX;  arrays  plain code takes and gives numpy arrays on the host where ports are tensors
     loop        of driven components: "package.module:Class", plain code around the tensor parts of the module, made as
                 `Class(config, facts)` (see loops/driven.py); of an adapter, in place of its host's
     taps        outputs that exist when somebody reads them: nothing is computed or exported for those that nobody does
     hosts       of adapters: the ids of what they can be grafted into; empty: into anything
-    cache       its results are worth keeping between runs
-    random      its results depend on the seed
+    cache       its results are worth keeping between runs;  random  they depend on the seed
     shared      several runs may call it at the same time: a call leaves nothing behind, not even for a while. None: as `is_shared` says
     """
 
@@ -192,6 +191,7 @@ class Component:
     keywords: tuple[str, ...] = field(default=())
     taps: tuple[str, ...] = ()
     shared: bool | None = None
+    arrays: bool = False
 
     @property
     def is_shared(self) -> bool:

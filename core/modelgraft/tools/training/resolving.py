@@ -304,8 +304,9 @@ class _Stage:
     def _learners(self, trained: frozenset[str], order: Iterable[str], *, by_any_wire: bool = False) -> frozenset[str]:
         found: set[str] = set()
         for name in order:
-            refs = self.solved.nodes[name].references
-            reached = any(ref.node in found and (by_any_wire or carries(self.solved.port_of(ref))) for ref in refs if not ref.is_input)
+            node = self.solved.nodes[name]
+            ends = [ref for ref in node.references if not ref.is_input and ref.node in found]
+            reached = any(by_any_wire or (carries(self.solved.port_of(ref)) and not node.component.arrays) for ref in ends)
             if reached or owner(self.solved, name) in trained:
                 found.add(name)
         return frozenset(found)
@@ -324,8 +325,10 @@ class _Stage:
                 continue
             before = reach([ref.node], lambda one: self.solved.nodes[one].feeders)
             ends = [end for one in sorted(before) for end in self.solved.nodes[one].references if end.node in learners & before]
-            blocked = [end for end in ends if not carries(self.solved.port_of(end))]
-            told = "; ".join(f"{end} is {self.solved.port_of(end)}" for end in dict.fromkeys(blocked))
+            blocked = [f"{end} is {self.solved.port_of(end)}" for end in ends if not carries(self.solved.port_of(end))]
+            readers = [self.solved.nodes[one] for one in sorted(before) if self.solved.nodes[one].feeders & learners]
+            blocked += [f"{node.name} computes with arrays of numpy" for node in readers if node.component.arrays]
+            told = "; ".join(dict.fromkeys(blocked))
             found = f"no gradient comes back from the loss {name} to what is trained ({choices(trained)}): {told}"
             hint = "wire what is a floating tensor, such as logits or states, in place of what was chosen or written"
             self.add("no-gradient", found, place=node.place, hint=hint, node=ref.node)

@@ -1,0 +1,304 @@
+"""Numbers on wires are tensors or arrays of numpy: code gets the form that it declares, users and hooks get tensors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+import modelgraft as mg
+from modelgraft.records.batch import Batch
+from modelgraft.testing import conform, run_node
+from support.running import TEXT, Counter, fresh, function, opened
+
+FLOATS = "float[batch 2]"
+HERE = Path(__file__).parent
+
+
+def lengths(x):
+    """The length of each text and its half, float32[batch 2]."""
+    return numpy.array([[len(text), len(text) / 2] for text in x], numpy.float32)
+
+
+def measuring(**facts):
+    """Code that gives arrays."""
+    return function("toy/lengths", TEXT, {"out": FLOATS}, lengths, arrays=True, **facts)
+
+
+def doubling(seen, *, arrays):
+    """Code that doubles, and notes the class of what it was given."""
+
+    def double(x):
+        seen.note(type(x))
+        return x * 2
+
+    return function("toy/arrays" if arrays else "toy/tensors", {"x": FLOATS}, {"out": FLOATS}, double, arrays=arrays)
+
+
+CHAIN = {
+    "long": {"use": "toy/lengths", "in": {"x": "inputs.x"}},
+    "one": {"use": "toy/tensors", "in": {"x": "long"}},
+    "two": {"use": "toy/arrays", "in": {"x": "one"}},
+    "three": {"use": "toy/arrays", "in": {"x": "two"}},
+    "four": {"use": "toy/tensors", "in": {"x": "three"}},
+}
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["stays", "lazy"])
+def test_code_gets_the_form_that_it_declares_and_a_user_gets_tensors(tmp_path, lazy):
+    """In every run, also of nodes that are loaded when a record comes: of any port, of one record and of a batch."""
+    seen = Counter()
+    parts = [measuring(), doubling(seen, arrays=False), doubling(seen, arrays=True)]
+    nodes = {name: {**node, "lazy": True} if lazy else node for name, node in CHAIN.items()}
+    with opened(tmp_path, parts, nodes, outputs={"out": "four", "long": "long"}) as pipeline:
+        for _ in range(3):
+            found = pipeline.run(x=["abc", "defgh"])
+            assert torch.equal(found["out"], torch.tensor([[48.0, 24.0], [80.0, 40.0]]))
+            assert torch.equal(found["long"], torch.tensor([[3.0, 1.5], [5.0, 2.5]]))
+        assert torch.equal(pipeline.run(x="a", outputs=["three.out"])["three.out"], torch.tensor([[8.0, 4.0]]))
+        seen.calls.clear()
+        pipeline.run(x="a")
+    assert seen.calls == [torch.Tensor, numpy.ndarray, numpy.ndarray, torch.Tensor]
+
+
+def test_a_user_gets_memory_of_its_own(tmp_path):
+    """Two outputs of one node are not one memory, and writing to either reaches neither the cache nor what the code holds."""
+    held = numpy.ones((1, 2), numpy.float32)
+    part = function("toy/held", TEXT, {"out": FLOATS}, lambda x: held, arrays=True, cache=True)
+    with opened(tmp_path, [part], {"a": {"use": "toy/held", "in": {"x": "inputs.x"}}}, outputs={"out": "a", "too": "a"}) as pipeline:
+        found = pipeline.run(x="a")
+        found["out"].zero_()
+        assert found["too"].tolist() == pipeline.run(x="a")["out"].tolist() == held.tolist() == [[1.0, 1.0]]
+
+
+def test_lists_of_wires_and_ports_of_lists_are_brought_over_entry_by_entry(tmp_path):
+    """An array beside a tensor, for code of either kind."""
+    seen = Counter()
+
+    def total(x):
+        seen.note([type(one) for one in x])
+        return sum(x[1:], x[0])
+
+    parts = [
+        measuring(),
+        doubling(Counter(), arrays=False),
+        function("toy/total", {"x": f"list[{FLOATS}]"}, {"out": FLOATS}, fresh(total)),
+        function("toy/total_of_arrays", {"x": f"list[{FLOATS}]"}, {"out": FLOATS}, fresh(total), arrays=True),
+    ]
+    nodes = {name: CHAIN[name] for name in ("long", "one")}
+    nodes |= {use: {"use": f"toy/{use}", "in": {"x": ["long", "one"]}} for use in ("total", "total_of_arrays")}
+    with opened(tmp_path, parts, nodes, outputs={"first": "total", "second": "total_of_arrays"}) as pipeline:
+        for _ in range(2):
+            found = pipeline.run(x=["ab", "c"])
+            assert torch.equal(found["first"], 3 * torch.from_numpy(lengths(["ab", "c"])))
+            assert torch.equal(found["second"], found["first"])
+    assert {tuple(kinds) for kinds in seen.calls} == {(torch.Tensor, torch.Tensor), (numpy.ndarray, numpy.ndarray)}
+
+
+def test_routes_cut_and_join_arrays(tmp_path):
+    """A list of truth values is a mask for either kind of code; records that a route leaves out are absent, the others tensors."""
+    seen = Counter()
+
+    def told(mask):
+        seen.note(type(mask))
+        return [str(flag) for flag in mask.tolist()]
+
+    parts = [
+        measuring(),
+        doubling(seen, arrays=True),
+        function("toy/is_long", TEXT, {"out": "mask[batch]"}, lambda x: [len(text) > 2 for text in x]),
+        function("toy/told", {"mask": "mask[batch]"}, {"out": "text"}, told),
+    ]
+    nodes = {
+        "long": CHAIN["long"],
+        "is_long": {"use": "toy/is_long", "in": {"x": "inputs.x"}},
+        "two": {"use": "toy/arrays", "in": {"x": "long"}, "when": "is_long"},
+        "told": {"use": "toy/told", "in": {"mask": "is_long"}},
+    }
+    with opened(tmp_path, parts, nodes, outputs={"out": "two", "mask": "is_long", "told": "told"}) as pipeline:
+        found = pipeline.run(x=["abc", "d", "efgh"])
+        assert [one if one is mg.ABSENT else one.tolist() for one in found["out"]] == [[6.0, 3.0], mg.ABSENT, [8.0, 4.0]]
+        assert isinstance(found["out"][0], torch.Tensor)
+        assert torch.equal(found["mask"], torch.tensor([True, False, True]))
+        assert found["told"] == ["True", "False", "True"]
+    assert set(seen.calls) == {numpy.ndarray, torch.Tensor}
+
+
+def test_records_of_a_map_are_run_together_and_come_apart(tmp_path):
+    """Each with the batch axis, as a run of it alone gives it."""
+    with opened(tmp_path, [measuring()], {"long": CHAIN["long"]}, outputs={"out": "long"}) as pipeline:
+        found = [result["out"] for result in pipeline.map([{"x": "a"}, {"x": "bcd"}, {"x": "ef"}], batch_size=2)]
+    assert [one.tolist() for one in found] == [[[1.0, 0.5]], [[3.0, 1.5]], [[2.0, 1.0]]]
+    assert all(isinstance(one, torch.Tensor) for one in found)
+
+
+def test_what_nothing_feeds_is_repeated_for_each_record(tmp_path):
+    """One record of an array counts for all of the batch."""
+    constant = function("toy/constant", {}, {"out": FLOATS}, lambda: numpy.array([[1.0, 2.0]], numpy.float32), arrays=True)
+    parts = [constant, measuring(), function("toy/add", {"x": FLOATS, "y": FLOATS}, {"out": FLOATS}, lambda x, y: x + y, arrays=True)]
+    nodes = {"c": {"use": "toy/constant"}, "long": CHAIN["long"], "sum": {"use": "toy/add", "in": {"x": "long", "y": "c"}}}
+    with opened(tmp_path, parts, nodes, outputs={"out": "sum", "c": "c"}) as pipeline:
+        found = pipeline.run(x=["ab", "cd"])
+    assert found["out"].tolist() == [[3.0, 3.0], [3.0, 3.0]]
+    assert found["c"].tolist() == [[1.0, 2.0], [1.0, 2.0]]
+
+
+def test_arrays_and_tensors_behind_each_other_are_one_batch():
+    """Arrays an array, both a tensor; unlike rows are told as of tensors."""
+    rows = numpy.arange(6, dtype=numpy.float32).reshape(3, 2)
+    whole = Batch.join([Batch(rows[2:], (1,)), Batch(rows[:2], (0, 2))])
+    assert isinstance(whole.value, numpy.ndarray)
+    assert whole.value.tolist() == [[0.0, 1.0], [4.0, 5.0], [2.0, 3.0]]
+    mixed = Batch.join([Batch(rows[:1]), Batch(torch.from_numpy(rows[1:]))])
+    assert torch.equal(mixed.value, torch.from_numpy(rows))
+
+
+def test_hooks_and_errors_show_tensors(tmp_path):
+    """Whatever form the node gave, a plugin that watches and who reads what was ready get a copy as a tensor."""
+    heard = {}
+
+    @mg.hookimpl
+    def after_node(node, outputs):
+        heard[node] = outputs["out"]
+
+    fail = function("toy/fail", {"x": FLOATS}, {"out": FLOATS}, lambda x: x / 0 + [], arrays=True)
+    nodes = {"long": CHAIN["long"], "fail": {"use": "toy/fail", "in": {"x": "long"}}}
+    with opened(tmp_path, [measuring(), fail], nodes, outputs={"out": "fail"}, hooks={"after_node": after_node}) as pipeline:
+        with numpy.errstate(divide="ignore"), pytest.raises(mg.NodeError) as caught:
+            pipeline.run(x="abc")
+        ready = caught.value.outputs["long.out"]
+    assert torch.equal(heard["long"], ready)
+    assert torch.equal(ready, torch.tensor([[3.0, 1.5]]))
+
+
+def test_an_array_that_nobody_declared_is_told_with_the_way_out(tmp_path):
+    """At the first run."""
+    part = function("toy/quiet", TEXT, {"out": FLOATS}, lengths)
+    with opened(tmp_path, [part], {"a": {"use": "toy/quiet", "in": {"x": "inputs.x"}}}, outputs={"out": "a"}) as pipeline:
+        message = r"output 'out': found float32\[1 2\], wanted float\[batch 2\]: a torch tensor, or say arrays=True where it is declared"
+        with pytest.raises(mg.NodeError, match=message):
+            pipeline.run(x="a")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (numpy.zeros((1, 3), numpy.float32), r"found float32\[1 3\], wanted float\[batch 2\]: an axis is 3 long, not 2"),
+        (numpy.zeros((1, 2), numpy.int64), r"found int64\[1 2\], wanted float\[batch 2\]: the dtype is int64, not "),
+        (numpy.zeros((4, 2), numpy.float32), r"found float32\[4 2\], wanted float\[batch 2\]: it holds 4 records, the batch 1"),
+        ([[1.0, 2.0]], r"found a list of 1, wanted float\[batch 2\]: a torch tensor$"),
+    ],
+)
+def test_arrays_are_held_to_their_declaration(tmp_path, given, message):
+    """As tensors are."""
+    part = function("toy/odd", TEXT, {"out": FLOATS}, lambda x: given, arrays=True)
+    pipeline = opened(tmp_path, [part], {"a": {"use": "toy/odd", "in": {"x": "inputs.x"}}}, outputs={"out": "a"})
+    with pipeline, pytest.raises(mg.NodeError, match=message):
+        pipeline.run(x="a")
+
+
+def test_no_number_in_an_array_is_told_where_it_begins(tmp_path):
+    """Once, at the node that gives it."""
+    part = function("toy/nan", TEXT, {"out": FLOATS}, lambda x: numpy.full((len(x), 2), numpy.nan, numpy.float32), arrays=True)
+    nodes = {"a": {"use": "toy/nan", "in": {"x": "inputs.x"}}, "two": {"use": "toy/arrays", "in": {"x": "a"}}}
+    with opened(tmp_path, [part, doubling(Counter(), arrays=True)], nodes, outputs={"out": "two"}) as pipeline:
+        (warning,) = pipeline.run(x="a").warnings
+    assert warning.startswith("a: its output out holds NaN, and all that it was given are numbers")
+
+
+@pytest.mark.parametrize("arrays", [True, False])
+def test_code_that_writes_to_an_array_changes_nothing_that_others_hold(tmp_path, arrays):
+    """It is named, and given copies: also where the array came to it as a tensor."""
+
+    def spoil(x):
+        x[:] = 0
+        return x
+
+    parts = [measuring(), function("toy/spoil", {"x": FLOATS}, {"out": FLOATS}, spoil, arrays=arrays)]
+    nodes = {"long": CHAIN["long"], "spoil": {"use": "toy/spoil", "in": {"x": "long"}}}
+    with opened(tmp_path, parts, nodes, outputs={"out": "spoil", "long": "long"}) as pipeline:
+        for _ in range(3):
+            found = pipeline.run(x="ab")
+            assert found["long"].tolist() == [[2.0, 1.0]]
+            assert "toy/spoil writes to its input x in place" in found.warnings[0]
+
+
+# -- what is kept -------------------------------------------------------------------------------------------------------
+
+
+def test_results_of_arrays_are_kept_in_memory_and_in_a_folder(tmp_path):
+    """Found again by another pipeline, in memory that may be written to, and in the same form for who comes after."""
+    ran, seen = Counter(), Counter()
+    part = function("toy/lengths", TEXT, {"out": FLOATS}, lambda x: (ran.note(1), lengths(x))[1], arrays=True, cache=True)
+    nodes = {"long": CHAIN["long"], "two": {"use": "toy/arrays", "in": {"x": "long"}}}
+    for _ in range(2):
+        with opened(tmp_path, [part, doubling(seen, arrays=True)], nodes, outputs={"out": "two"}, cache_dir=tmp_path / "kept") as pipeline:
+            for _ in range(2):
+                assert pipeline.run(x="abcd")["out"].tolist() == [[8.0, 4.0]]
+    assert (len(ran.calls), set(seen.calls)) == (1, {numpy.ndarray})
+
+
+ALONE = """
+import sys
+import numpy
+import modelgraft as mg
+import modelgraft.engine.devices as devices
+from pathlib import Path
+from support.running import opened, function
+
+devices.DRIVERS = ()
+folder = Path(sys.argv[1])
+lengths = function("toy/lengths", {"x": "text"}, {"out": "float[batch 2]"},
+                   lambda x: numpy.array([[len(one), 1.0] for one in x], numpy.float32), arrays=True, cache=True)
+is_long = function("toy/is_long", {"x": "text"}, {"out": "mask[batch]"}, lambda x: [len(one) > 1 for one in x])
+say = function("toy/say", {"x": "float[batch 2]"}, {"out": "text"}, lambda x: [str(row.tolist()) for row in x], arrays=True)
+nodes = {"long": {"use": "toy/lengths", "in": {"x": "inputs.x"}}, "is_long": {"use": "toy/is_long", "in": {"x": "inputs.x"}},
+         "say": {"use": "toy/say", "in": {"x": "long"}, "when": "is_long"}}
+with opened(folder, [lengths, is_long, say], nodes, outputs={"text": "say", "long": "long"}, cache_dir=folder / "kept") as pipeline:
+    for _ in range(2):
+        print(pipeline.run(x=["ab", "c", "def"], outputs=["text"])["text"])
+    print(pipeline.run(x="ab", outputs=["text"])["text"], "torch" in sys.modules)
+    print(pipeline.run(x="ab", outputs=["long"])["long"], "torch" in sys.modules)
+"""
+
+
+def test_a_run_in_which_nobody_asks_for_a_tensor_imports_no_torch(tmp_path):
+    """In a process of its own, with routes, masks and a folder of results; a tensor that a user asks for brings it."""
+    for _ in range(2):  # the second reads what the first has kept
+        done = subprocess.run([sys.executable, "-c", ALONE, str(tmp_path)], capture_output=True, text=True, check=False, cwd=HERE.parent)
+        assert done.stdout.splitlines() == [
+            *["['[2.0, 1.0]', absent, '[3.0, 1.0]']"] * 2,
+            "[2.0, 1.0] False",
+            "tensor([[2., 1.]]) True",
+        ], done.stderr
+
+
+# -- declarations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "facts", "reason"), [
+    ("projector", {"module": "toy:Module"}, "a module computes with tensors of torch"),
+    ("loss", {"load": "toy:load"}, "a loss is followed by gradients"),
+])  # fmt: skip
+def test_a_declaration_that_cannot_be_kept_is_refused(kind, facts, reason):
+    """At once."""
+    with pytest.raises(mg.PluginError, match=rf"component 'toy/odd': arrays= is of code that load= gives, or of a function; {reason}"):
+
+        @mg.component("toy/odd", kind=kind, inputs={"x": FLOATS}, outputs={"y": FLOATS}, arrays=True, **facts)
+        class Odd(mg.Config):
+            """Do nothing."""
+
+
+def test_code_that_gives_the_other_form_than_it_declares_is_told():
+    """By `conform`, as `modelgraft plugins check` tells it; what keeps its word passes, and a test is handed tensors."""
+    conform(function("toy/kept", {"x": FLOATS}, {"out": FLOATS}, lambda x: x * 2, arrays=True))
+    assert torch.equal(run_node(measuring(), x=["ab"])["out"], torch.tensor([[2.0, 1.0]]))
+    tensors = function("toy/other", {"x": FLOATS}, {"out": FLOATS}, lambda x: torch.from_numpy(x * 2), arrays=True)
+    with pytest.raises(Exception, match="arrays: 'out' holds tensors of torch, and it is declared with arrays=True"):
+        conform(tensors)
+    with pytest.raises(Exception, match="arrays: 'out' holds arrays of numpy, and it is not declared with arrays=True"):
+        conform(function("toy/quiet", {"x": FLOATS}, {"out": FLOATS}, lambda x: (x * 2).numpy()))
