@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Repeatable, Slot
+from modelgraft.plugin import Repeatable, Slot, as_tensor
 from modelgraft_plugins.onnx.calling import Exported, bind, ports
 from modelgraft_plugins.onnx.capturing import Captured, can_capture
 from modelgraft_plugins.onnx.streams import Order, order_of, unordered
@@ -42,7 +42,7 @@ class SessionGraph:
 
     def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
         """See Graph."""
-        return self._exported(*values)
+        return tuple(map(as_tensor, self._exported(*values)))
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> SessionBound:
         """See Graph."""
