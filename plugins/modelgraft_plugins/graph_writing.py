@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from modelgraft.plugin import PublishedBlocks
+from modelgraft_plugins.light_ir import ir
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
 OPSETS = {"": 23, CONTRIB: 1}

@@ -12,8 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
+from modelgraft_plugins.light_ir import ir
 from modelgraft_plugins.onnx.constants import drop_unused
 from modelgraft_plugins.onnx.kept_blocks import MIDDLE
 from modelgraft_plugins.onnx.reducing import CONTRIB, put

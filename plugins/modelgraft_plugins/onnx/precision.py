@@ -107,12 +107,12 @@ def bring(
 
 def _moved(graph: Path, aside: Path) -> Callable[[], Model]:
     """Put a graph that is written aside with its weights, and give what opens it there: its weights are mapped."""
-    import onnx_ir
+    from modelgraft_plugins.light_ir import ir
 
     for file in (graph, graph.with_name(f"{graph.name}.data")):
         if file.exists():
             file.replace(aside / file.name)
-    return partial(onnx_ir.load, aside / graph.name)
+    return partial(ir.load, aside / graph.name)
 
 
 def _held(parity: Parity) -> Parity:
