@@ -114,6 +114,21 @@ def test_pages_that_were_written_to_stay(tmp_path):
 
 
 @TELLS
+@pytest.mark.parametrize("table", ["pagemap", "none"])
+def test_a_file_is_untouched_until_a_page_of_it_is_written_to(tmp_path, monkeypatch, table):
+    """As the system's sums over what is mapped have it, whichever of its tables is read; at either end of a file."""
+    if table == "none":
+        monkeypatch.setattr(pages, "PAGES", tmp_path / table)
+    files = [tmp_path / f"{name}.safetensors" for name in ("read", "first", "last")]
+    tensors = [mapped(file, torch.ones(500, 1000)) for file in files]
+    assert [float(tensor.sum()) for tensor in tensors] == [500_000] * 3
+    assert [len(pages.untouched(file)) for file in files] == [1, 1, 1]
+    tensors[1][0, 0] = tensors[2][-1, -1] = 7.0
+    assert [len(pages.untouched(file)) for file in files] == [1, 0, 0]
+    assert set(pages.untouched()) <= {span for span, written, _ in pages._mapped("smaps") if written == 0}
+
+
+@TELLS
 def test_pages_of_one_file_go_back_and_those_of_others_stay(tmp_path):
     """Where nobody has written to them; also where the file is named by a link, as a cache may be that lies elsewhere."""
     files = [tmp_path / f"{name}.safetensors" for name in ("one", "other")]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from modelgraft.engine.modules.casting import span_of
-from modelgraft.engine.modules.pages import Stretch, give_back, untouched
+from modelgraft.engine.modules.pages import Stretch, file_of, give_back, untouched
 
 LARGE = 1 << 23  # numbers of a matrix that is gone through piece by piece even where it has the dtype: the head of a language model
 PIECE = 1 << 20  # numbers of a matrix that are brought over at a time: what is read and made of them lies in a processor's cache
@@ -33,10 +35,10 @@ def in_turn(module: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
         for part in module.modules():
             own = [tensor for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)) if _is_on_host(tensor)]
             spans = [span_of(tensor) for tensor in own]
-            is_large = type(part) is torch.nn.Linear and part.weight.numel() > LARGE and _is_within(spans[0], files)
+            is_large = type(part) is torch.nn.Linear and part.weight.numel() > LARGE and file_of(spans[0], files) is not None
             if is_large or any(tensor.is_floating_point() and tensor.dtype is not dtype for tensor in own):
                 undo.callback(_widen(part, room, files))
-            if any(_is_within(span, files) for span in spans):
+            if any(file_of(span, files) is not None for span in spans):
                 undo.callback(_after(part, spans, files))
         yield
 
@@ -48,8 +50,8 @@ def giving_back(tensors: Iterable[Tensor]) -> Callable[[], None]:
     files takes 20 ms or more, which `give_back_files` spends each time.
     """
     held, files = list(tensors), untouched()
-    spans = sorted(map(span_of, held))
-    runs = [run for file in files for run in _runs(span for span in spans if _is_within(span, [file]))]
+    lying = [(place, span) for span in sorted(map(span_of, held)) if (place := file_of(span, files)) is not None]
+    runs = [run for _, of_file in groupby(lying, itemgetter(0)) for run in _runs(span for _, span in of_file)]
 
     def give(_: object = held) -> None:
         for run in runs:
@@ -71,10 +73,6 @@ def _runs(spans: Iterable[Stretch]) -> list[Stretch]:
 
 def _is_on_host(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.layout is torch.strided
-
-
-def _is_within(span: Stretch, files: Any) -> bool:
-    return any(start <= span[0] and span[1] <= end for start, end in files)
 
 
 def _after(part: torch.nn.Module, spans: list[Stretch], files: Any) -> Callable[[], None]:
