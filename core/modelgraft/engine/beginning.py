@@ -1,4 +1,5 @@
-"""What begins before the first load of a run: sessions start in threads, while torch is imported where a node needs it."""
+"""What begins before the first load of a run: sessions start in threads, and while torch is imported, where a node needs it, another process
+converts files."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 
 from modelgraft.engine.backend import Backend
+from modelgraft.engine.choosing import is_off
 from modelgraft.kernel.words.plan import Step
+from modelgraft.sources import converting
 
 
 def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
@@ -22,6 +25,7 @@ def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
     modules = [step for step in steps if step.node.parts or step.node.component.module is not None]
     needs_none = [step.device == "cpu" and _begun(step, backend) for step in modules]
     if not all(needs_none) and "torch" not in sys.modules:
+        _convert(modules)
         with _kept_whole():
             import_module("torch")
 
@@ -31,6 +35,14 @@ def _begun(step: Step, backend: Callable[[str], Backend]) -> bool:
     with contextlib.suppress(Exception):  # code of plugins may raise anything
         return backend(step.backend).begin(step.node, precision=step.precision or step.dtype, threads=step.threads) is True
     return False
+
+
+def _convert(modules: Iterable[Step]) -> None:
+    """Begin to convert what these steps read, unless nothing is to be left to other processes. What is wrong is told by the load."""
+    with contextlib.suppress(Exception):  # a source may be of a plugin, and its files may be gone
+        if not is_off():
+            parts = [part for step in modules for part in step.node.parts or (step.node,)]
+            converting.begin(part.source for part in parts if part.source is not None)
 
 
 @contextlib.contextmanager

@@ -56,6 +56,11 @@ def open(source: Source, *, offline: bool, progress: Listener | None = None) -> 
     return Weights(ready, _proof_of(ready, offline=offline) if ready is view else _nothing_to_prove)
 
 
+def make_ready(view: SourceView) -> None:
+    """Convert what needs a reader of a source that lies on this machine. Raises SourceError as `open` does."""
+    _at_hand(view, offline=True, progress=None)
+
+
 def _at_hand(view: SourceView, *, offline: bool, progress: Listener | None) -> SourceView:
     """The same source, with everything on this machine and in a form that can be mapped."""
     ref = view.ref
