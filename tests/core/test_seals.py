@@ -230,3 +230,18 @@ def test_checksums_do_not_depend_on_how_much_is_read_at_a_time(tmp_path, monkeyp
     size, pieces = seals.read_sealed(tmp_path / seals.SEAL)["a"]
     assert (size, pieces) == (1000, [zlib.crc32(content[start : start + 64]) for start in range(0, 1000, 64)])
     assert seals.complaint(tmp_path) == ""
+
+
+def test_a_sum_that_was_begun_is_that_of_what_lies_there(tmp_path):
+    """A file that was written to since is summed up again; one that is gone by then, or was never there, is nobody's affair."""
+    for name in "abc":
+        (tmp_path / name).write_bytes(random.Random(name).randbytes(300))
+    for name in "abcd":
+        seals.begin_to_seal(tmp_path / name)
+    (tmp_path / "b").write_bytes(random.Random(7).randbytes(300))
+    (tmp_path / "c").unlink()
+    seals.seal(tmp_path)
+    assert seals.names_in(tmp_path) == ("a", "b")
+    assert seals.complaint(tmp_path) == ""
+    flip(tmp_path / "a", 299, 3)
+    assert seals.complaint(tmp_path).startswith("a differs")

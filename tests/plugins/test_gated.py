@@ -21,7 +21,8 @@ from modelgraft_plugins.llm.gated_writer import GatedWriter, text_time
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.onnx.exporting import open_fresh
 from modelgraft_plugins.onnx.graphs import SessionGraph
-from modelgraft_plugins.onnx.traced import FolderOpened, FolderTracer, prove
+from modelgraft_plugins.onnx.rehearsing import asked, prove
+from modelgraft_plugins.onnx.traced import FolderOpened, FolderTracer
 from support import openflamingo
 from support.openflamingo import HEADS, IMAGE, REFERENCE, counted_graph, graph, pictures_of, rows_of, shown_in, text_of
 from support.oracles import oracle
@@ -196,7 +197,7 @@ def test_the_parity_gate_looks_at_media(parts: tuple[Any, dict[str, Any], dict[s
 
         monkeypatch.setattr(gated_exported, "look", exchanged)
     assert isinstance(loop, GatedWriter)
-    assert prove(loop, in_torch, lambda: exported, "float32").holds is (slip == "")
+    assert prove(loop, asked(loop, in_torch), lambda: exported, "float32").holds is (slip == "")
 
 
 def test_media_are_projected_once_per_prompt(folder: Path, monkeypatch: pytest.MonkeyPatch):

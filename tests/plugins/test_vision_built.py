@@ -21,7 +21,7 @@ from modelgraft_plugins.efficientnet.modules import EfficientNet as EfficientNet
 from modelgraft_plugins.onnx import plain as exports
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import flat, open_fresh
-from modelgraft_plugins.onnx.put_together import put_together
+from modelgraft_plugins.onnx.put_together import writing_of
 from modelgraft_plugins.vision import Encoder, plain_kinds
 from modelgraft_plugins.vision.modules import Encoder as Eye
 from support.checkpoints import randomise
@@ -157,9 +157,9 @@ def test_a_tower_that_somebody_hooked_into_is_traced():
         (("pixels", port("float[batch 3 15 15]")),), (("tokens", port("float[batch 10 24]")), ("pooled", port("float[batch 24]")))
     )
     module = flat(eye, ports=["pixels"], wired=["pixels"], outputs=["tokens", "pooled"])
-    assert put_together(module, signature, half=False) is not None
+    assert writing_of(module, signature, half=False) is not None
     eye.tower.blocks[1].mlp.register_forward_hook(lambda _module, _given, result: result * 2)
-    assert put_together(module, signature, half=False) is None
+    assert writing_of(module, signature, half=False) is None
 
 
 @pytest.mark.parametrize("given", ["", ", interpolate: true"])

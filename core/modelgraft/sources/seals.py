@@ -9,6 +9,7 @@ that nothing helps that lies in the cache, which is why what a user names by `#s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -39,6 +40,12 @@ class Sum:
 
     size: int
     pieces: tuple[int, ...]
+
+
+Facts = tuple[int, ...]  # that tell what a file holds from what it held before: where it lies, its size, and when it was changed
+_begun = dict[Facts, futures.Future[Sum]]()  # of files whose folders are not sealed yet
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begun.clear)  # no thread of the other process goes on here
 
 
 # -- small files, which carry their own -----------------------------------------------------------------------------------
@@ -74,13 +81,23 @@ def write_sealed(path: Path, content: Any) -> None:
 # -- folders, and lone files ----------------------------------------------------------------------------------------------
 
 
+def begin_to_seal(path: Path) -> None:
+    """Let a file that is complete be summed up while something else is done: `seal` of its folder takes that, if it is still the same."""
+    with contextlib.suppress(OSError):  # it may be gone again
+        pool = futures.ThreadPoolExecutor(1, thread_name_prefix="seals")
+        _begun[_facts_of(path)] = pool.submit(_sum, path)
+        pool.shutdown(wait=False)
+
+
 def seal(folder: Path) -> None:
     """Write the seal of a folder that is complete."""
     inner = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL)
+    begun = {path: found for path in inner if (found := _begun.pop(_facts_of(path), None)) is not None}
     with futures.ThreadPoolExecutor(_workers(MOST_WORKERS), thread_name_prefix="seals") as pool:
-        work = {path: [pool.submit(_sum_from, path, start) for start in _starts(path)] for path in inner}
+        work = {path: [pool.submit(_sum_from, path, start) for start in _starts(path)] for path in inner if path not in begun}
         sums = {path: Sum(path.stat().st_size, tuple(piece.result() for piece in pieces)) for path, pieces in work.items()}
-    _write(folder / SEAL, {path.relative_to(folder).as_posix(): found for path, found in sums.items()})
+    sums |= {path: found.result() for path, found in begun.items()}
+    _write(folder / SEAL, {path.relative_to(folder).as_posix(): sums[path] for path in inner})
 
 
 def seal_file(path: Path) -> None:
@@ -223,6 +240,11 @@ def _crc(file: Any, size: int, buffer: memoryview) -> int:  # Any: an unbuffered
 
 def _sum(path: Path) -> Sum:
     return Sum(path.stat().st_size, tuple(_sum_from(path, start) for start in _starts(path)))
+
+
+def _facts_of(path: Path) -> Facts:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _starts(path: Path) -> range:

@@ -6,9 +6,12 @@ import copy
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,8 +24,8 @@ from modelgraft.plugin import (
     Signature,
     as_tensor,
     dynamic_axes,
-    give_back_files,
     give_back_freed,
+    in_turn,
     make_inputs,
 )
 from modelgraft_plugins.onnx.constants import drop_unused, turn, unread
@@ -230,6 +233,7 @@ def open_fresh(path: Path, *, count: int | None = None, as_needed: bool = False)
 
 
 Given = Sequence[torch.Tensor]
+Found = TypeVar("Found")
 
 
 def ahead(reference: Callable[..., Given], cases: Sequence[tuple[torch.Tensor, ...]]) -> Sequence[Given]:
@@ -237,8 +241,22 @@ def ahead(reference: Callable[..., Given], cases: Sequence[tuple[torch.Tensor, .
     with torch.no_grad():
         found = [tuple(map(as_tensor, reference(*case))) for case in cases]
     give_back_freed()
-    give_back_files()
     return found
+
+
+@contextmanager
+def answering(module: torch.nn.Module, ask: Callable[[], Found]) -> Iterator[Callable[[], Found]]:
+    """Within the block `ask`, which calls the module, goes on in a thread: while a graph is written, say. Gives what waits for its answer.
+
+    The block ends when it has ended; the module is called by nobody else in it. What it reads of files goes back layer by layer.
+    """
+
+    def answer() -> Found:
+        with torch.no_grad(), in_turn(module, torch.float32):
+            return ask()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="answering") as pool:
+        yield pool.submit(copy_context().run, answer).result
 
 
 def in_order(found: Sequence[Given]) -> Callable[..., Given]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, in_turn, make_inputs, parity_of
+from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, give_back_files, make_inputs, parity_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.exporting import Halved, ahead, export, in_order, open_fresh
+from modelgraft_plugins.onnx.exporting import Given, Halved, ahead, answering, export, in_order, open_fresh
 from modelgraft_plugins.onnx.keys import OPSET, WEIGHT_BITS
 from modelgraft_plugins.onnx.precision import TOLERANCES, Reduced, bring
-from modelgraft_plugins.onnx.put_together import put_together
+from modelgraft_plugins.onnx.put_together import writing_of
 from modelgraft_plugins.onnx.tuned import Fresh
 
 
@@ -52,12 +52,13 @@ def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path
     It is compared with the kept one, whose own distance from torch is added to what is found. None where the kept one turns out to be
     of no use, as it was written: then the module must be asked. Raises ExportError.
     """
-    import onnx_ir  # not at the top: a second start needs none
+    from modelgraft_plugins.light_ir import ir  # not at the top: a second start needs none
 
     graph = folder / store.GRAPH
     try:
-        cases, model = _cases(signature), onnx_ir.load(kept.folder / store.GRAPH)
+        cases, model = _cases(signature), ir.load(kept.folder / store.GRAPH)
         expected = ahead(Exported(open_fresh(kept.folder / store.GRAPH), device="cpu"), cases)
+        give_back_files()
         before = {name: float(kept.manifest["parity"][name]) for name in ("absolute", "relative", "overall")}
         node, warnings = kept.manifest["node"], list(kept.manifest["warnings"])
     except Exception:  # noqa: BLE001 what reads graphs may raise anything; the manifest may lack something
@@ -106,19 +107,31 @@ class _Refused(ExportError):
 
 def _first_right(module: torch.nn.Module, signature: Signature, precision: str, folder: Path, opened: Fresh) -> tuple[_Made, Reduced]:
     """Write and prove a graph in the quickest way that gives a right one. Raises ExportError with what was said of the slowest."""
-    if (model := put_together(module, signature, half=precision == "float16")) is not None:
-        graph = folder / store.GRAPH
-        store.tell(1, "putting it together")
-        with contextlib.suppress(ExportError):  # then it is traced, and what is wrong with it is told of that
-            cases = _cases(signature, is_traced=False)
-            proof = partial(prove, module, graph, signature, precision, opened=opened, cases=cases)
-            return _Made(written=True), bring([graph], precision, proof, unwritten={graph: model})
+    with contextlib.suppress(ExportError):  # then it is traced, and what is wrong with it is told of that
+        if (found := _put_together(module, signature, precision, folder, opened)) is not None:
+            return found
     try:
         return _traced(module, signature, precision, folder, opened, is_whole=False)
     except _Refused as refused:
         if not refused.made.repeated:
             raise ExportError(str(refused)) from refused
     return _traced(module, signature, precision, folder, opened, is_whole=True)
+
+
+def _put_together(
+    module: torch.nn.Module, signature: Signature, precision: str, folder: Path, opened: Fresh
+) -> tuple[_Made, Reduced] | None:
+    """Put together and prove a graph; None for a module that must be traced. Raises ExportError for one that is too far from its module."""
+    write = writing_of(module, signature, half=precision == "float16")
+    if write is None:
+        return None
+    store.tell(1, "putting it together")
+    graph, cases = folder / store.GRAPH, _cases(signature, is_traced=False)
+    with answering(module, partial(ahead, module, cases)) as told:
+        if (model := write()) is None:
+            return None
+        proof = partial(_compared, told, graph, precision, opened, cases)
+        return _Made(written=True), bring([graph], precision, proof, unwritten={graph: model})
 
 
 def _traced(
@@ -134,7 +147,9 @@ def _traced(
     try:
         if copies and precision in WEIGHT_BITS:
             _prove_copies(module, graph, signature)
-        return made, bring([graph], precision, partial(prove, module, graph, signature, precision, opened=opened))
+        cases = _cases(signature)
+        with answering(module, partial(ahead, module, cases)) as told:
+            return made, bring([graph], precision, partial(_compared, told, graph, precision, opened, cases))
     except ExportError as error:
         raise _Refused(str(error), made) from error
 
@@ -143,6 +158,7 @@ def _prove_copies(module: torch.nn.Module, graph: Path, signature: Signature) ->
     """Raise ExportError for a float32 graph that differs from its module: what fewer bits may differ by would hide a wrong copy."""
     cases = _cases(signature)[:1]
     expected = ahead(module, cases)
+    give_back_files()
     parity = parity_of(in_order(expected), Exported(open_fresh(graph), device="cpu"), cases, tolerance=TOLERANCES["float32"][0])
     if not parity.holds:
         raise ExportError(f"its layers are not alike: {parity}")
@@ -152,19 +168,18 @@ def _named(ports: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(port) for name, port in ports.items()}
 
 
-def prove(
-    module: torch.nn.Module,
-    path: Path,
-    signature: Signature,
-    precision: str,
-    *,
-    opened: Fresh | None = None,
-    cases: Cases | None = None,
-) -> Parity:
-    """Compare an export with its module on some inputs; None: of sizes other than those traced."""
-    opened, cases = opened or Fresh(), cases or _cases(signature)
+def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
+    """Compare an export with its module on inputs of sizes other than those traced."""
+    cases = _cases(signature)
+    with answering(module, partial(ahead, module, cases)) as told:
+        return _compared(told, path, precision, Fresh(), cases)
+
+
+def _compared(told: Callable[[], Sequence[Given]], path: Path, precision: str, opened: Fresh, cases: Cases) -> Parity:
+    """Compare an export with what its module gives for some inputs; the session is left where it is opened.
+
+    told  waits for what the module gives
+    """
     opened.session = None  # let go of one that was not right before another is opened
-    with in_turn(module, torch.float32):
-        expected = ahead(module, cases)
     opened.session = open_fresh(path, count=opened.count)
-    return parity_of(in_order(expected), Exported(opened.session, device="cpu"), cases, tolerance=TOLERANCES[precision][0])
+    return parity_of(in_order(told()), Exported(opened.session, device="cpu"), cases, tolerance=TOLERANCES[precision][0])

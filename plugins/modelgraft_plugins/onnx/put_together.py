@@ -7,7 +7,8 @@ hooked into, or given another `forward`, is traced. The parity gate compares wha
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +22,11 @@ Value = Any
 Model = Any
 
 
-def put_together(module: torch.nn.Module, signature: Signature, *, half: bool) -> Model | None:
-    """The graph of a flat module, whose matrices are read when it is written; None for one that must be traced.
+def writing_of(module: torch.nn.Module, signature: Signature, *, half: bool) -> Callable[[], Model | None] | None:
+    """What puts together the graph of a flat module, whose matrices are read when it is written; None for one that must be traced.
+
+    It looks at nothing of the module that a call changes, so that the module may be called meanwhile. It gives None where a part turns
+    out not to say what it computes: then the module must be traced after all.
 
     half  computes in float16, and takes and gives float32
     """
@@ -31,10 +35,15 @@ def put_together(module: torch.nn.Module, signature: Signature, *, half: bool) -
     parts = _parts(module)
     if not all(isinstance(part, AsGraph) and not any(map(_is_changed, part.modules())) for part in parts.values()):
         return None
+    tensors = {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.state_dict().items()}
+    return partial(_written, module, signature, parts, tensors, torch.float16 if half else torch.float32)
+
+
+def _written(
+    module: Flat, signature: Signature, parts: Mapping[str, torch.nn.Module], tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+) -> Model | None:
     from modelgraft_plugins.graph_writing import GraphWriting  # not at the top: it needs onnx_ir
 
-    dtype = torch.float16 if half else torch.float32
-    tensors = {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.state_dict().items()}
     graph = GraphWriting(tensors, dtype)
     found = _given(module, parts, graph, [_taken(graph, name, port) for name, port in signature.inputs])
     if found is None:

@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
-from modelgraft.plugin import begin_to_send, let_go
+from modelgraft.plugin import begin_to_send, let_go, seals
+from modelgraft_plugins.light_ir import ir
 from modelgraft_plugins.onnx.blocks import ACCURACY, Blocks, in_blocks, side_by_side
 from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, READ, GivingBack
 from modelgraft_plugins.onnx.kept_blocks import LYING, Kept, kept_of
@@ -86,7 +85,9 @@ def save(model: Model, path: Path) -> None:
     ir.save(model, path, external_data=f"{path.name}.data", callback=hear)
     if sum(sizes) > GIVEN_BACK:
         let_go()  # of what the last of them were read from and made in
-        begin_to_send(path.with_name(f"{path.name}.data"))  # while it is compared
+        weights = path.with_name(f"{path.name}.data")
+        seals.begin_to_seal(weights)  # while it is compared
+        begin_to_send(weights)
 
 
 def _matrix_of(node: Node) -> tuple[int, int] | None:

@@ -29,25 +29,23 @@ from modelgraft.plugin import (
     Weights,
     driving,
     in_torch,
-    in_turn,
-    let_go,
     loop_of,
     note_memory,
     owner_of,
-    parity_of,
     resolve,
     said,
 )
 from modelgraft_plugins.onnx import proofs, store, tuned
 from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.by_rows import ByRows
-from modelgraft_plugins.onnx.exporting import ahead, in_order, open_fresh, trace
+from modelgraft_plugins.onnx.exporting import answering, open_fresh, trace
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.kept_blocks import MIDDLE, is_of_use
 from modelgraft_plugins.onnx.keys import OPSET, WEIGHT_BITS
 from modelgraft_plugins.onnx.measured import MANY, beside
 from modelgraft_plugins.onnx.measured import widens as widens_here
-from modelgraft_plugins.onnx.precision import TOLERANCES, bring
+from modelgraft_plugins.onnx.precision import bring
+from modelgraft_plugins.onnx.rehearsing import Asked, asked, prove
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.sharing import Sharing
 
@@ -196,7 +194,7 @@ def load(
             key_for(variant),
             partial(_open, context, sharing, fresh, at_home if variant == own else None),
             build=lambda folder: _build(open_host(), context, precision, folder, variant, fresh),
-            prove=lambda kept: _compared(open_host(), kept.folder, kept.manifest, precision, context.weights),
+            prove=lambda kept: _compared_again(open_host(), kept, context, precision),
         )
 
     (loop, parts, remarks), entry, said = opened(own)
@@ -303,17 +301,31 @@ def _build(host: Loaded, context: LoadContext, precision: str, folder: Path, var
         "script": host.loop.script if isinstance(host.loop, Assembling) else "",
         "kept": tracer.kept,
     }
-    reduced = bring(
-        sorted({*folder.glob("*.onnx"), *tracer.unwritten}),
-        precision,
-        lambda: _compared(host, folder, manifest, precision, context.weights, fresh=fresh, count=context.threads),
-        unwritten=tracer.unwritten,
-        widens=True,
-    )
+    settings: dict[str, Any] = {"fresh": fresh, "count": context.threads}
+    with answering(module, partial(_asked, host, variant)) as told:
+        reduced = bring(
+            sorted({*folder.glob("*.onnx"), *tracer.unwritten}),
+            precision,
+            lambda: _compared(host, folder, manifest, precision, context.weights, told, **settings),
+            unwritten=tracer.unwritten,
+            widens=True,
+        )
     for one in fresh.values():
         one.keep_for(context.device)
     warnings = [*host.warnings, *(f"{node.name}: {text}" for text in reduced.warnings)]
     return {**manifest, "weights": reduced.weights, "warnings": warnings, "parity": asdict(reduced.parity)}
+
+
+def _asked(host: Loaded, variant: str) -> Asked:
+    assert isinstance(host.loop, Assembling)
+    return asked(host.loop, host.state.parts(()), variant=variant)
+
+
+def _compared_again(host: Loaded, kept: store.Entry, context: LoadContext, precision: str) -> Parity:
+    """How far an export that was made on another kind of processor is from torch on this one."""
+    settings: dict[str, Any] = {"fresh": {}, "count": context.threads}
+    with answering(host.state, partial(_asked, host, kept.manifest["variant"])) as told:
+        return _compared(host, kept.folder, kept.manifest, precision, context.weights, told, **settings)
 
 
 def _compared(
@@ -322,66 +334,34 @@ def _compared(
     manifest: Mapping[str, Any],
     precision: str,
     weights: Weights | None,
+    told: Callable[[], Asked],
     *,
-    fresh: Sessions | None = None,
-    count: int | None = None,
+    fresh: Sessions,
+    count: int | None,
 ) -> Parity:
     """How far the parts that a folder holds are from those in torch: the worse where there are others for many rows.
 
+    told   waits for what those in torch give
     fresh  where the sessions of the graphs are left, but for those for many rows, which are opened again when many rows come
     count  threads that they compute with; None: as `runtime.threads` says
     """
-    loop, left = host.loop, fresh if fresh is not None else {}
+    loop = host.loop
     assert isinstance(loop, Assembling)
-    left.clear()  # of what was not near enough
+    fresh.clear()  # of what was not near enough
     settings: dict[str, Any] = {"device": "cpu", "weights": weights, "is_fresh": True}
 
     def assembled(*, is_of_many: bool) -> Parts:
-        left.clear()  # before others open
+        fresh.clear()  # before others open
 
         def session(graph: str) -> Any:
             many = beside(folder / graph)
             if is_of_many and many.is_file():
                 return open_fresh(many, count=count, as_needed=True)
-            left[graph] = tuned.Fresh(count, open_fresh(folder / graph, count=count))
-            return left[graph].session
+            fresh[graph] = tuned.Fresh(count, open_fresh(folder / graph, count=count))
+            return fresh[graph].session
 
         return loop.assemble(FolderOpened(folder, manifest, session, **settings))
 
-    with in_turn(host.state, torch.float32):
-        has_many = any(beside(graph).is_file() for graph in folder.glob("*.onnx"))
-        few, many = (partial(assembled, is_of_many=is_of_many) for is_of_many in (False, True))
-        return prove(loop, host.state.parts(()), few, precision, variant=manifest["variant"], many=many if has_many else None)
-
-
-def prove(
-    loop: Assembling,
-    torch_parts: Parts,
-    assemble: Callable[[], Parts],
-    precision: str,
-    *,
-    variant: str = "",
-    many: Callable[[], Parts] | None = None,
-) -> Parity:
-    """Compare parts with those in torch, on what the loop rehearses; they are assembled when torch is done.
-
-    many  parts that do the same for many rows at once, compared before the others, by what has the most rows: the worse of both counts
-    """
-    with torch.no_grad():
-        cases = loop.rehearsals(torch_parts)
-        expected = ahead(lambda *case: loop.rehearse(torch_parts, case, variant=variant), cases)
-
-        def compared(assemble: Callable[[], Parts], numbers: Sequence[int]) -> Parity:
-            let_go()  # of those that were compared before: their weights are never held beside these
-            parts, tolerance = assemble(), TOLERANCES[precision][0]
-            tried, told = partial(_rehearsed, loop, parts, variant), in_order([expected[number] for number in numbers])
-            return parity_of(told, tried, [cases[number] for number in numbers], tolerance=tolerance, writes=True)
-
-        largest = max(range(len(cases)), key=lambda number: sum(tensor.numel() for tensor in cases[number]))
-        before = [compared(many, [largest])] if many is not None else []
-        return max([*before, compared(assemble, range(len(cases)))], key=lambda parity: parity.relative)
-
-
-def _rehearsed(loop: Assembling, parts: Parts, variant: str, *case: Any) -> Sequence[Tensor]:
-    """What parts give for a case of what a loop rehearses."""
-    return loop.rehearse(parts, case, variant=variant)
+    has_many = any(beside(graph).is_file() for graph in folder.glob("*.onnx"))
+    few, many = (partial(assembled, is_of_many=is_of_many) for is_of_many in (False, True))
+    return prove(loop, told(), few, precision, variant=manifest["variant"], many=many if has_many else None)
