@@ -1,5 +1,5 @@
-"""What begins before the first load of a run: sessions start in threads, and while torch is imported, where a node needs it, another process
-converts files."""
+"""What begins before the first load of a run: sessions start in threads, another process converts files, and torch is imported meanwhile
+where a node needs it."""
 
 from __future__ import annotations
 
