@@ -434,12 +434,19 @@ def settle(view: SourceView, *, file: Path | None = None, folder: Path | None = 
     origin = None
     if file is not None and (home := home_around(view.ref, file)) is not None:
         folder, file = home, None
-    if file is not None and view.reader is not None and not conversions.is_pickle(file):
-        folder, file, origin = conversions.convert(file, view.reader, sha256=view.ref.sha256), None, file
+    elif file is not None and (made := converted(view, file)) is not None:
+        folder, file, origin = made, None, file
     root = _config_of(folder) if folder is not None else {} if view.layout is not None else view.root
     settled = _in_layout(SourceView(view.ref, root, folder=folder, file=file, reader=view.reader, origin=origin))
     _ = settled._selected
     return settled
+
+
+def converted(view: SourceView, file: Path) -> Path | None:
+    """The folder in Hugging Face layout that the reader of a source makes of its file, once; None for one that is read as it lies."""
+    if view.reader is None or home_around(view.ref, file) is not None or conversions.is_pickle(file):
+        return None
+    return conversions.convert(file, view.reader, sha256=view.ref.sha256)
 
 
 def _allowed_path(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path:

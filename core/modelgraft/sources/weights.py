@@ -32,7 +32,7 @@ from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
 from modelgraft.sources.seals import Proof
 from modelgraft.sources.storage import digest_of
-from modelgraft.sources.views import SourceView, is_of_layout, is_torch, settle, viewed
+from modelgraft.sources.views import SourceView, converted, is_of_layout, is_torch, settle, viewed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,22 +57,30 @@ def open(source: Source, *, offline: bool, progress: Listener | None = None) -> 
 
 
 def make_ready(view: SourceView) -> None:
-    """Convert what needs a reader of a source that lies on this machine. Raises SourceError as `open` does."""
-    _at_hand(view, offline=True, progress=None)
+    """Convert what needs a reader of a source whose file is on this machine. Raises SourceError as `open` does."""
+    if (file := _file_of(view, offline=True, progress=None)) is not None:
+        converted(view, file)
 
 
 def _at_hand(view: SourceView, *, offline: bool, progress: Listener | None) -> SourceView:
     """The same source, with everything on this machine and in a form that can be mapped."""
     ref = view.ref
-    if ref.kind == "archive" and view.folder is None and view.file is None:
-        beside = conversions.NEIGHBOURS if view.reader or is_of_layout(ref) else ()
-        return settle(view, file=archives.fetch(ref, offline=offline, progress=progress, beside=beside))
-    if view.unread is not None:
-        _refuse_other(view.unread, ref.sha256)
-        return settle(view, file=view.unread)
+    if (file := _file_of(view, offline=offline, progress=progress)) is not None:
+        return settle(view, file=file)
     if ref.kind == "hub" and not view.has_weights and not (offline or hub.is_offline()):
         return settle(view, folder=hub.download(ref.name, ref.revision, weights=True))
     return view
+
+
+def _file_of(view: SourceView, *, offline: bool, progress: Listener | None) -> Path | None:
+    """The file that a source is to be settled on, fetched where it is not here, and the one that the user means; None: it is settled."""
+    ref = view.ref
+    if ref.kind == "archive" and view.folder is None and view.file is None:
+        beside = conversions.NEIGHBOURS if view.reader or is_of_layout(ref) else ()
+        return archives.fetch(ref, offline=offline, progress=progress, beside=beside)
+    if view.unread is not None:
+        _refuse_other(view.unread, ref.sha256)
+    return view.unread
 
 
 Prove = Callable[[], None]  # ends when what is kept of a source is whole: it was, or it is made again
