@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import Backend, FileCall, LoadContext, Loaded, Node, Plan, open_backend, owner_of, resolve
-from modelgraft_plugins.onnx import begun, keys, store
+from modelgraft_plugins.onnx import begun, keys, measured, store
 from modelgraft_plugins.onnx.runtime import installed, open_file
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ class OnnxBackend(Backend):
         self._begun = list[begun.Begun]()
 
     def begin(self, node: Node, *, precision: str, threads: int | None) -> bool:
-        """Begin the session of a node whose export is kept, and was proven on this kind of processor.
+        """Begin the session of a node whose export is kept and was proven on this kind of processor; else measure what making it asks for.
 
         It needs no torch then, unless a loop goes around it that computes with tensors.
         """
         key = keys.kept_key(node, precision=precision)
         if not key or not store.manifest_of(key):
+            if precision in keys.WEIGHT_BITS:
+                begun.aside(measured.prepare)  # whoever loads it waits for that by its lock
             return False
         self._begun.append(begun.begin(store.folder_of(key), store.GRAPH, count=threads))
         owner = owner_of(node)

@@ -73,6 +73,13 @@ def begin(folder: Path, graph: str, *, count: int | None) -> Begun:
     return what
 
 
+def aside(work: Callable[[], object]) -> None:
+    """Begin work in a thread. Nobody hears what it raises: who needs what it does asks for it again."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="aside")
+    pool.submit(work)
+    pool.shutdown(wait=False)
+
+
 def proof(what: Begun) -> Callable[[], str]:
     """Begin to look at every byte of the files of a session; gives what waits for the end, and says what is wrong: see `seals.complaint`.
 

@@ -24,6 +24,9 @@ def telling_layers(graph: Any) -> Callable[..., None]:  # Any: of onnx_ir, here 
 
 
 def _layer_in(name: str) -> int:
-    """The layer of a model that a tensor belongs to, by the first number in its name, from 1 on; 0: of none."""
-    found = re.search(r"\.(\d+)\.", name)
+    """The layer of a model that a tensor belongs to, by the first number in its name, from 1 on; 0: of none.
+
+    Numbers behind the name of a matrix tell which part of it is held there.
+    """
+    found = re.search(r"\.(\d+)(\.|$)", name.partition(".weight")[0])
     return 0 if found is None else int(found[1]) + 1

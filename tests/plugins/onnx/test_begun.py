@@ -17,7 +17,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from modelgraft.plugin import folder_aside, seals
-from modelgraft_plugins.onnx import begun
+from modelgraft_plugins.onnx import begun, keys, measured
+from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.onnx.begun import Begun
 
 NAME = "model.onnx"
@@ -55,6 +56,17 @@ def test_the_backend_is_imported_without_torch():
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=100)
     assert ran.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize(("precision", "is_measured"), [("w8", True), ("float32", False)])
+def test_what_an_export_asks_of_the_processor_is_measured_by_another_thread(monkeypatch, precision, is_measured):
+    """Where none is kept, beside the import of torch, which is needed then."""
+    by, measuring = list[str](), threading.Event()
+    monkeypatch.setattr(keys, "kept_key", lambda *_, **__: "")
+    monkeypatch.setattr(measured, "prepare", lambda: by.append(threading.current_thread().name) or measuring.set())
+    assert OnnxBackend().begin(None, precision=precision, threads=None) is False
+    assert measuring.wait(60 if is_measured else 0.1) is is_measured
+    assert [name for name in by if name == threading.current_thread().name] == []
 
 
 def test_who_opens_it_gets_the_session_that_was_begun_and_the_next_one_of_his_own(folder, starts):
