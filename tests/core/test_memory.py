@@ -17,14 +17,14 @@ import modelgraft as mg
 from modelgraft.cli.entry import run_command
 from modelgraft.engine.backend import Loaded
 from modelgraft.engine.measuring import blocks_of
-from modelgraft.installed.discovery import discover
+from support.installed import registry
 from support.noted_code import SIZE
 from support.running import graph_of, opened
 
 WIDTH = 256
 ONE = (WIDTH * WIDTH + WIDTH) * 4  # bytes of a linear layer, with its bias
 X = torch.arange(2.0 * WIDTH).reshape(1, 2, WIDTH) / WIDTH
-REGISTRY = discover()
+REGISTRY = registry()
 
 
 def linear(source: str, **more):

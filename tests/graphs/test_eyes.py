@@ -15,14 +15,14 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft.tools.importer import import_graph
 from support import checkpoints
 from support.checkpoints import randomise
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 from support.pictures import picture
 
-REGISTRY = discover()
+REGISTRY = registry()
 SIZES = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "patch_size": 5}
 INNER = {**SIZES, "intermediate_size": 37}
 DEALT = {**INNER, "num_attention_heads": 2, "image_size": 15}  # heads of a multiple of four, which rotations in two directions need

@@ -90,6 +90,11 @@ def test_the_drawings_of_the_demo_are_by_hands_that_train_nothing_and_may_be_giv
         assert (line["split"] == "held_out") is (line["concept"] in held_out())
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
+@pytest.mark.slow  # it exports real models
 @pytest.mark.network
 @pytest.mark.timeout(300)
 def test_what_was_trained_gives_on_onnx_what_it_gives_on_torch():

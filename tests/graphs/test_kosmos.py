@@ -12,18 +12,18 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft.testing import conform
 from modelgraft_plugins.kosmos import Connector
 from support import kosmos
 from support.checkpoints import Checkpoint
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 from support.pictures import gallery
 
 NEW = 9
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
 PROMPTS = ["An image of", "What is this?", "Describe this image in detail: two red", "a photo of a cat"]
-REGISTRY = discover()
+REGISTRY = registry()
 BINS = {f"nodes.{node}.with.bins": kosmos.BINS for node in ("asked", "found")}  # the tiny one has few places
 
 

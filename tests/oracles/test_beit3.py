@@ -12,11 +12,11 @@ import yaml
 
 import modelgraft as mg
 from modelgraft.engine.run import NodeRuntime
-from modelgraft.installed.discovery import discover
+from support.installed import registry
 from support.open_part import counts, open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 USES = ("beit3_retrieval", "beit3_vqa", "beit3_nlvr2", "beit3_in1k", "beit3_caption", "beit2_vqkd")
 PIXELS = "float[batch 3 height width]"
 IDS, MASK, PATCHES = "int64[batch text_tokens]", "bool[batch text_tokens]", "bool[batch patches]"

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
+from support.installed import registry
 from support.open_part import counts, open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 
 
 def square(tokens: torch.Tensor) -> torch.Tensor:

@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft.tools.importer import import_graph
 from modelgraft_plugins.families._shared import CLIP_MEAN as MEAN
 from modelgraft_plugins.families._shared import CLIP_STD as STD
 from modelgraft_plugins.text.cleaning import mended
+from support.installed import registry
 from support.open_part import open_part
 from support.oracles import home_of, oracle
 from support.pictures import picture
 from support.tokenizers import clip_bpe
 
-REGISTRY = discover()
+REGISTRY = registry()
 
 
 VOCABULARY = "pypi:open_clip_torch==3.3.0/open_clip/bpe_simple_vocab_16e6.txt.gz"

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft.installed.discovery import discover
 from modelgraft.testing import open_node
 from modelgraft_plugins import losses
+from support.installed import registry
 from support.open_part import Part, open_part
 from support.oracles import Case, Oracle, cases, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 NAME = "fromage"
 
 

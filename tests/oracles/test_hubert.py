@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
+from support.installed import registry
 from support.open_part import open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 NAME = "hubert"
 WORDS = ("final_dim", "codes")  # of its config, beside those of the encoder
 SIZES = ("samples",)  # of its cases, not of the model

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft_plugins.llm.kosmos import XPos
+from support.installed import registry
 from support.kosmos import words
 from support.open_part import configured, counts, open_part
 from support.oracles import Case, Oracle, cases, must_differ, oracle
 
 XPOS, DECODER = "xpos_rotation", "kosmos1_decoder"
-REGISTRY = discover()
+REGISTRY = registry()
 
 
 def rotated(given: Oracle, case: Case) -> dict[str, Tensor]:

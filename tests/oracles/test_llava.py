@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.llm.splice import IMAGE, SpliceConfig
+from support.installed import registry
 from support.open_part import counts, open_part
 from support.oracles import Case, Oracle, cases, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 NAME = "llava_splice"
 
 

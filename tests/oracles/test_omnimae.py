@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
+from support.installed import registry
 from support.open_part import open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 
 
 def facts(given: Oracle) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft.installed.discovery import discover
+from support.installed import registry
 from support.open_part import Part, counts, open_part
 from support.oracles import Case, Oracle, cases, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 WHOLE, VISUAL = "qwen_vl", "qwen_vl_visual"
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelgraft.installed.discovery import discover
+from support.installed import registry
 from support.open_part import open_part
 from support.oracles import Case, Oracle, cases, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 
 
 @pytest.fixture

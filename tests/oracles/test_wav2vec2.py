@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft_plugins.audio.waves import STEPS
+from support.installed import registry
 from support.open_part import open_part
 from support.oracles import Case, Oracle, cases, fed, must_differ, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 NAMES = ("wav2vec2_group", "wav2vec2_layer")
 ABOUT_THE_CASES = ("samples", "padded_from")  # numbers of the recordings, which no config of a model has
 ROWS = [pytest.param(name, *row.values, id=row.id) for name in NAMES for row in cases(name)]

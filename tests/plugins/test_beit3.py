@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import InputError, SourceError
 from modelgraft.testing import conform, node_of, open_node, run_node
 from modelgraft_plugins.beit3.encoder import Encoder
@@ -22,10 +21,11 @@ from modelgraft_plugins.beit3.heads import Answer, Classify, Reason
 from modelgraft_plugins.beit3.multiway import LEAD, resized
 from modelgraft_plugins.beit3.pictures import Preprocess
 from modelgraft_plugins.beit3.vqkd import CodePicture, Decoder, Loss, Tokenizer
+from support.installed import registry
 from support.open_part import configured, open_part
 from support.oracles import Oracle, oracle
 
-REGISTRY = discover()
+REGISTRY = registry()
 SMALL = {
     "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 10, "patch_size": 5,
     "vocab_size": 30, "max_position_embeddings": 19,

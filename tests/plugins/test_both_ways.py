@@ -8,11 +8,11 @@ import pytest
 import torch
 import transformers as hf
 
-from modelgraft.installed.discovery import discover
 from support import checkpoints
+from support.installed import registry
 from support.open_part import open_part
 
-REGISTRY = discover()
+REGISTRY = registry()
 PROMPTS = ["Question: how many cats are there? Answer", "the"]
 
 

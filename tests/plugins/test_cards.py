@@ -16,15 +16,16 @@ import transformers as hf
 
 import modelgraft as mg
 from modelgraft.cli.card_proof import card_troubles
-from modelgraft.installed.discovery import assemble, discover
+from modelgraft.installed.discovery import assemble
 from modelgraft.plugin import EVERY, FamilyCard, LayoutCard, PluginError, WholeCard, hookimpl
 from modelgraft.sources.families import Families, families
 from modelgraft.tools.importer import import_graph
 from modelgraft_plugins import counted
 from support.checkpoints import randomise
+from support.installed import registry
 from support.open_part import configured, open_part
 
-REGISTRY = discover()
+REGISTRY = registry()
 CORE = Path(mg.__file__).parent
 FOLDER = Path(__file__).resolve().parents[2] / "plugins" / "modelgraft_plugins" / "families"
 

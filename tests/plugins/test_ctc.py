@@ -15,16 +15,16 @@ import torch
 import transformers as hf
 
 from modelgraft import InputError
-from modelgraft.installed.discovery import discover
 from modelgraft.sources import views
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.audio import letters
 from modelgraft_plugins.audio.arpa import Ngrams
 from modelgraft_plugins.audio.ctc import Beam, Ctc, Greedy, Head
+from support.installed import registry
 from support.open_part import configured
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-REGISTRY = discover()
+REGISTRY = registry()
 SMALL = ("_", "A", "B", "|")  # blank, two letters, delimiter
 
 

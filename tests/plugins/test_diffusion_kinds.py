@@ -72,6 +72,7 @@ def test_a_batch_is_one_loop_and_gives_what_its_records_give(kind):
     assert (both[1] - torch.as_tensor(alone).reshape(both[1].shape)).abs().max() <= TOLERANCE * both[1].abs().max()
 
 
+@pytest.mark.whole("tests/plugins/test_diffusion.py::test_the_unet_may_be_a_session")
 def test_the_parts_may_be_sessions(kind, tmp_path, monkeypatch):
     """Text encoders, model and decoder on ONNX Runtime give the same picture."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))

@@ -12,17 +12,17 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3MultiModalProjector
 
 from modelgraft import Audio, InputError
 from modelgraft.engine.run import NodeRuntime
-from modelgraft.installed.discovery import discover
 from modelgraft.sources.families import families
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.audio import Encoder, Windows
 from modelgraft_plugins.families import voxtral
 from modelgraft_plugins.projectors import NormedPool, Stack
 from support.checkpoints import randomise
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 from support.sounds import tone
 
-REGISTRY = discover()
+REGISTRY = registry()
 SMALL = {"mels": 40, "chunk_s": 2, "hop_length": 80}
 EXTRACTOR = {"feature_size": 40, "chunk_length": 2, "hop_length": 80}
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft.plugin import InputError, SourceError
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins import fromage
@@ -17,12 +16,13 @@ from modelgraft_plugins.fromage.grafting import rescale
 from modelgraft_plugins.fromage.language import folded, resized
 from support import checkpoints
 from support.fromage import tiny
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 from support.oracles import oracle
 from support.pictures import picture
 from support.tokenizers import byte_level
 
-REGISTRY = discover()
+REGISTRY = registry()
 OPT = {
     "model_type": "opt", "vocab_size": 23, "hidden_size": 12, "word_embed_proj_dim": 12, "ffn_dim": 20, "num_hidden_layers": 2,
     "num_attention_heads": 3, "max_position_embeddings": 40, "pad_token_id": 1, "do_layer_norm_before": True,

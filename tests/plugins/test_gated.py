@@ -33,6 +33,7 @@ pytestmark = [
 ]
 
 BLOCK = oracle("openflamingo_gated_block")
+SMALLER = pytest.mark.whole("tests/plugins/test_gated.py::test_on_onnx_the_answers_are_those_of_torch")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_a_batch_and_beams_give_what_each_record_gives_alone(folder: Path, backe
     assert together[0] != together[1]
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])])
 def test_prompts_that_look_at_media_are_tapped(folder: Path, backend: str):
     """The head makes the first logits of the state at the last token, whatever else is looked at; another picture, other states."""
     pictures = torch.stack([pictures_of("two_images", 0), pictures_of("two_images", 1)])
@@ -292,7 +293,7 @@ def test_a_caption_before_its_picture_sees_the_next_one(ids: list[int]):
     assert text_time(ids, 9, frozenset(), attends="next") == ahead_by_loops(ids, 9)
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])])
 def test_words_before_a_picture_can_look_at_it(folder: Path, backend: str):
     """Another first picture changes what is behind none of the words before it, but the words before; new words see no picture."""
     adapter = {
@@ -384,6 +385,7 @@ def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(parts:
     assert reused == [(0, 0), (len(beginning),) * 2, (0, 0)]
 
 
+@pytest.mark.whole("tests/plugins/test_llm_onnx.py::test_what_the_operator_cannot_serve_gets_a_growing_cache")
 @pytest.mark.slow
 def test_what_the_operator_cannot_serve_looks_at_media_with_a_growing_cache(tmp_path: Path):
     """Heads of 12, which GroupQueryAttention refuses: unequal prompts, tokens one by one, rows that are moved and multiplied."""

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 MADE = {"llama": checkpoints.llama, "qwen2": checkpoints.qwen2, "opt": checkpoints.opt}
 BACKENDS = ["torch", pytest.param("onnx", marks=pytest.mark.slow)]
+SMALLER = pytest.mark.whole("tests/plugins/test_likelihoods.py::test_every_token_is_as_likely_as_when_prompt_and_text_are_read_at_once")
+OTHERS = ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])]
 TOLERANCE = {"torch": 1e-5, "onnx": 1e-4}  # other orders of summation
 PROMPTS = ["a photo of", "a cat and a dog on it", "one"]
 TEXTS = [[" dog", " cat on it", "s"], [" one"], [" a photo of a cat", " it"]]  # as many for each record as it likes, of unequal lengths
@@ -87,7 +89,7 @@ def test_every_token_is_as_likely_as_when_prompt_and_text_are_read_at_once(made,
     assert_read(found, read, backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", OTHERS)
 def test_an_encoder_decoder_judges_answers(tmp_path, backend):
     """T5: what its decoder would write."""
     checkpoint = checkpoints.t5(tmp_path / "t5")
@@ -104,7 +106,7 @@ def test_an_encoder_decoder_judges_answers(tmp_path, backend):
     assert_read(found, [[read(prompt, text) for text in texts] for prompt, texts in zip(PROMPTS, TEXTS, strict=True)], backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", OTHERS)
 @pytest.mark.parametrize(("graph", "written"), [("llava", "USER: <image>\n{} ASSISTANT:"), ("idefics", None)])
 def test_texts_are_judged_behind_pictures(tmp_path, graph, written, backend):
     """Embedded among the words (LLaVA), and looked at beside them (IDEFICS)."""

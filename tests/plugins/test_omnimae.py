@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import GraphError, InputError, SourceError
 from modelgraft.testing import conform, open_node, run_node
 from modelgraft_plugins.omnimae import Beside, Decoder, Encoder, Loss, Mask, Targets, Unpatch
 from modelgraft_plugins.omnimae.sizes import MEAN, STD
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 
-REGISTRY = discover()
+REGISTRY = registry()
 GRID = {"image_size": 12, "num_frames": 6, "patch_size": (2, 4, 3)}
 SMALL = {**GRID, "embed_dim": 10, "depth": 2, "num_heads": 5}
 INNER = {**GRID, "embed_dim": 10, "decoder_embed_dim": 6, "decoder_depth": 2, "decoder_num_heads": 3}

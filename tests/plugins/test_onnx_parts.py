@@ -9,19 +9,19 @@ import pytest
 
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.examples import make_inputs
-from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.torch.backend import TorchBackend
 from support import painting, sounding
+from support.installed import registry
 
 pytestmark = [
     pytest.mark.slow,  # it exports
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
-REGISTRY = discover()
+REGISTRY = registry()
 DRIVEN = {  # theirs are graphs of parts: test_llm_onnx.py, test_drafting.py, test_diffusion*.py, test_flow_mlp.py, test_unit_vocoder.py
     "llm/causal", "llm/draft", "llm/seq2seq", "diffusion/denoise", "diffusion/denoise-sound", "diffusion/denoise-film",
     "vocoder/unit_hifigan", "diffusion/flow", "diffusion/prompt", "diffusion/text-to-image", "diffusion/image-to-image",

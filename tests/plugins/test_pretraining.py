@@ -14,16 +14,16 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 import modelgraft as mg
 from modelgraft import InputError
 from modelgraft.engine.run import NodeRuntime
-from modelgraft.installed.discovery import discover
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.audio.masking import drawn_negatives, drawn_spans
 from modelgraft_plugins.audio.pretraining import Criterion, Negatives, Predictor, Quantizer, Spans
 from support.checkpoints import randomise
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 from support.sounds import tone
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-REGISTRY = discover()
+REGISTRY = registry()
 SIZES = {
     "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 3, "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4, "conv_dim": [6, 7], "conv_stride": [5, 2], "conv_kernel": [10, 3], "codevector_dim": 12,

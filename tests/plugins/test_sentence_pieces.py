@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft_plugins.sentence_pieces import open_pieces, pieces_file, read
+from support.installed import registry
 from support.open_part import open_part
 from support.tokenizers import sentence_pieces
 
-REGISTRY = discover()
+REGISTRY = registry()
 TEXTS = ["a photo of a cat", "the dogs   of the grass?", "x", "", "photograph cat\tdog"]
 
 

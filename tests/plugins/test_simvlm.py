@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 import modelgraft as mg
-from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.errors import InputError, SourceError
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.simvlm import Encoder, RelativeBias, Stem
 from support import simvlm
 from support.checkpoints import randomise
+from support.installed import registry
 from support.open_part import configured, open_part
 
-REGISTRY = discover()
+REGISTRY = registry()
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
 SIZES = {"d_model": 12, "num_heads": 3, "ffn_dim": 20, "vocab_size": 31, "max_text": 9}
 READER = {**SIZES, "image_size": 48, "channels": 10, "encoder_layers": 2}

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 NEW = 7
 MADE = {"llama": checkpoints.llama, "qwen2": checkpoints.qwen2, "opt": checkpoints.opt}  # the first two are built without transformers
 BACKENDS = ["torch", pytest.param("onnx", marks=pytest.mark.slow)]
+SMALLER = pytest.mark.whole("tests/plugins/test_taps.py::test_greedy_answers_are_tapped_as_they_are_written")
 TOLERANCE = {"torch": 1e-5, "onnx": 1e-4}  # other orders of summation
 
 
@@ -296,7 +297,7 @@ def test_pieces_of_bytes_wait_for_a_whole_letter():
     assert pieces_of([97, 98, 99], decode, {}, text="ab") == ["a", "b", ""]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])])
 def test_an_encoder_decoder_is_tapped_where_it_writes(tmp_path, backend):
     """T5: the states of its decoder."""
     checkpoint = checkpoints.t5(tmp_path / "t5")

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from modelgraft import ABSENT, InputError
-from modelgraft.installed.discovery import discover
 from modelgraft.testing import conform, run_node
 from modelgraft_plugins.projectors.gated import Gated
 from modelgraft_plugins.resampler.grouped import Grouped
@@ -19,10 +18,11 @@ from modelgraft_plugins.vision import Encoder
 from support import tiled
 from support.checkpoints import Checkpoint
 from support.gemma3 import gemma3
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 from support.pictures import gallery, picture
 
-REGISTRY = discover()
+REGISTRY = registry()
 GALLERY = gallery()
 RECORDS = [[GALLERY["landscape"]], [GALLERY["portrait"], GALLERY["grey"], GALLERY["tiny"]], [GALLERY["rgba"]], [GALLERY["palette"]]]
 LARGE = [[picture(200, 31, seed=11)], [picture(97, 101, seed=12), picture(23, 150, seed=13)]]

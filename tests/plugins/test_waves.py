@@ -15,17 +15,17 @@ from safetensors.torch import save_file
 
 from modelgraft import Audio, InputError
 from modelgraft.engine.run import NodeRuntime
-from modelgraft.installed.discovery import discover
 from modelgraft.plugin import families
 from modelgraft.sources import views
 from modelgraft.testing import conform, open_node
 from modelgraft_plugins.audio import Encoder, Samples, wave_table, waves
 from support.checkpoints import randomise
+from support.installed import registry
 from support.open_part import configured, counts, open_part
 from support.sounds import tone
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-REGISTRY = discover()
+REGISTRY = registry()
 SIZES = {
     "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "num_attention_heads": 3, "num_conv_pos_embeddings": 4,
     "num_conv_pos_embedding_groups": 2, "conv_dim": [6, 7], "conv_stride": [5, 2], "conv_kernel": [10, 3],

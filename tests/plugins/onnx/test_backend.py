@@ -16,7 +16,6 @@ import torch
 from modelgraft import Config, GraphError, SourceError, component
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.examples import TRACED, make_inputs
-from modelgraft.installed.discovery import discover
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.ports import port
 from modelgraft.records.arrays import as_tensor
@@ -26,13 +25,14 @@ from modelgraft.testing import node_of
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.torch.backend import TorchBackend
+from support.installed import registry
 
 pytestmark = [
     pytest.mark.slow,  # it exports
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
-REGISTRY = discover()
+REGISTRY = registry()
 
 
 @pytest.fixture(scope="module")

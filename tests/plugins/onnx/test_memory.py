@@ -11,11 +11,11 @@ import torch
 
 import modelgraft as mg
 from modelgraft.engine.measuring import metered
-from modelgraft.installed.discovery import discover
 from modelgraft_plugins.onnx.memory import noted
+from support.installed import registry
 from support.running import graph_of
 
-REGISTRY = discover()
+REGISTRY = registry()
 WIDTH = 96
 X = torch.arange(2.0 * WIDTH).reshape(1, 2, WIDTH) / WIDTH
 ONE = (WIDTH * WIDTH + WIDTH) * 4
