@@ -23,10 +23,10 @@ def begin(steps: Iterable[Step], backend: Callable[[str], Backend]) -> None:
     What a backend cannot begin is told by the load, which meets it again.
     """
     modules = [step for step in steps if step.node.parts or step.node.component.module is not None]
-    needs_none = [step.device == "cpu" and _begun(step, backend) for step in modules]
-    if not all(needs_none) and "torch" not in sys.modules:
-        _convert(modules)
-        with _kept_whole():
+    with _kept_whole() if modules and "torch" not in sys.modules else contextlib.nullcontext():
+        needs_none = [step.device == "cpu" and _begun(step, backend) for step in modules]  # which imports code of theirs
+        if not all(needs_none) and "torch" not in sys.modules:
+            _convert(modules)
             import_module("torch")
 
 
