@@ -89,6 +89,7 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     import torch
 
     import modelgraft as mg
+    from modelgraft.plugin import table_of
     from modelgraft_plugins.llm.grouped import GroupedDecoder
     from modelgraft_plugins.llm.sizes import layout_of
     from modelgraft_plugins.llm.stepping import Rows
@@ -102,7 +103,7 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     (entry,) = pipeline.backend("onnx").exports.values()
     layout = layout_of(entry.manifest["notes"]["layout"])
     session, _ = tuned.session(entry.folder, "cpu")
-    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), layout, Rows(torch.randn(layout.vocab, layout.width)))
+    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), layout, Rows(table_of(torch.randn(layout.vocab, layout.width))))
     reading: list[GroupedSession] = []
     token, bare = torch.tensor([5]), "run_with_iobinding"
 
@@ -113,7 +114,7 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
         reading.append(decoder.start([torch.randn(8, layout.width)], room=LOOPS + 2))
         reading[0].step(token)
         if call == bare:
-            step_of(reading[0]).start([LOOPS // 2 + 8])
+            step_of(reading[0]).start([LOOPS // 2 + 8], [0])
             step_of(reading[0]).move(1)
 
     with torch.no_grad():

@@ -15,7 +15,7 @@ from modelgraft_plugins.llm.grouped import GroupedDecoder
 from modelgraft_plugins.llm.growing import CrossingDecoder, GrowingDecoder
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.traced import FolderTracer
+from modelgraft_plugins.onnx.tracing import FolderTracer
 from support import checkpoints
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")]

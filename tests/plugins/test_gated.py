@@ -21,8 +21,9 @@ from modelgraft_plugins.llm.gated_writer import GatedWriter, text_time
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.onnx.exporting import open_fresh
 from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.opened import FolderOpened
 from modelgraft_plugins.onnx.rehearsing import asked, prove
-from modelgraft_plugins.onnx.traced import FolderOpened, FolderTracer
+from modelgraft_plugins.onnx.tracing import FolderTracer
 from support import openflamingo
 from support.openflamingo import HEADS, IMAGE, REFERENCE, counted_graph, graph, pictures_of, rows_of, shown_in, text_of
 from support.oracles import oracle
@@ -194,7 +195,7 @@ def test_the_parity_gate_looks_at_media(parts: tuple[Any, dict[str, Any], dict[s
             look(media, shown, pairs)
             for layer in (1, 3):
                 key, value = (pairs[f"media.{kind}.{layer}"] for kind in ("key", "value"))
-                key[:], value[:] = value.clone(), key.clone()
+                key[:], value[:] = value.copy(), key.copy()
 
         monkeypatch.setattr(gated_exported, "look", exchanged)
     assert isinstance(loop, GatedWriter)

@@ -22,7 +22,7 @@ from modelgraft_plugins.llm.growing import GrowingDecoder
 from modelgraft_plugins.llm.writing import WritingConfig
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.traced import FolderTracer
+from modelgraft_plugins.onnx.tracing import FolderTracer
 from support import checkpoints
 from support.open_part import open_part
 from support.small_decoders import CONFIGS, FACTS, model_of, plain_decoder

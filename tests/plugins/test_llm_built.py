@@ -7,7 +7,7 @@ import torch
 import transformers as hf
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.plugin import Places
+from modelgraft.plugin import Places, as_tensor
 from modelgraft_plugins.llm import built, plain, plain_kinds
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
@@ -15,7 +15,7 @@ from modelgraft_plugins.llm.reading import PIECE
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.reducing import save
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.traced import FolderTracer
+from modelgraft_plugins.onnx.tracing import FolderTracer
 from modelgraft_plugins.onnx.tuning import tune
 
 MOST = 300
@@ -81,6 +81,7 @@ def prompts_of(model, *lengths):
 
 
 def assert_near(got, expected, tolerance):
+    got = as_tensor(got)
     assert (got.float() - expected).abs().max() <= tolerance * max(expected.abs().max().item(), 1.0)
 
 
@@ -108,7 +109,7 @@ def test_float16_is_what_float32_is_within_its_own_steps(shape, tmp_path):
     """Vectors, matrices and angles alike."""
     model = model_of(KNOWN[shape]())
     decoder = decoder_of(model, tmp_path, half=True)
-    assert decoder.layout.dtype is torch.float16
+    assert decoder.layout.dtype == "float16"
     prompts = prompts_of(model, 7, 3, 40)
     with torch.no_grad():
         got = decoder.start([prompt.half() for prompt in prompts], room=3).logits
@@ -155,9 +156,7 @@ def test_what_is_read_in_pieces_is_what_is_read_at_once(tmp_path):
     for _ in range(2):
         assert_near(mine.states, theirs.states, 1e-5)
         assert_near(mine.logits, theirs.logits, 1e-5)
-        for got, expected in zip(
-            mine.look(guesses)[0].clone(), [theirs.step(token).clone()[0] for token in guesses.unbind(1)], strict=True
-        ):
+        for got, expected in zip(mine.look(guesses)[0].copy(), [theirs.step(token).clone()[0] for token in guesses.unbind(1)], strict=True):
             assert_near(got, expected, 1e-5)
         mine.rewind(2)
         theirs.rewind(2)

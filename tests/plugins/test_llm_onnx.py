@@ -7,7 +7,7 @@ import torch
 import transformers as hf
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.plugin import ExportError, Remembering
+from modelgraft.plugin import ExportError, Remembering, as_tensor
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
@@ -15,7 +15,7 @@ from modelgraft_plugins.llm.growing import CrossingDecoder, GrowingDecoder
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.traced import FolderTracer
+from modelgraft_plugins.onnx.tracing import FolderTracer
 from support import checkpoints
 from support.ordering import HostOrder
 
@@ -81,18 +81,18 @@ def grouped(model, folder, *, half=False):
 
 def read(decoder, *prompts, room=9, **given):
     """The logits after prompts."""
-    return decoder.start(list(prompts), room=room, **given).logits
+    return as_tensor(decoder.start(list(prompts), room=room, **given).logits)
 
 
 def assert_same(one, other, prompts, *, tolerance=1e-5, conditions=None):
     """Prompts of unequal lengths, tokens one by one, and a reordering that makes the batch larger."""
     with torch.no_grad():
         one, other = (decoder.start(prompts, room=9, conditions=conditions) for decoder in (one, other))
-        expected, got = one.logits, other.logits
+        expected, got = one.logits, as_tensor(other.logits)
         for step in range(6):
             assert_same_logits(got, expected, tolerance=tolerance)
             tokens = expected.argmax(-1)
-            expected, got = one.step(tokens), other.step(tokens)
+            expected, got = one.step(tokens), as_tensor(other.step(tokens))
             if step == 3:
                 rows = torch.tensor([2, 0, 2, 1])
                 expected, got = expected[rows], got[rows]
@@ -200,7 +200,7 @@ def test_a_common_beginning_is_not_read_again(llama):
         assert remembering.reused == 0
         reading = remembering.start([torch.cat([picture, second])], room=9)
         assert remembering.reused == 20
-        assert (reading.logits - read(CausalDecoder(model), torch.cat([picture, second]))).abs().max() <= 1e-5
+        assert (as_tensor(reading.logits) - read(CausalDecoder(model), torch.cat([picture, second]))).abs().max() <= 1e-5
         said = [4, 9]
         for token in said:
             reading.step(torch.tensor([token]))

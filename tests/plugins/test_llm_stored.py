@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft_plugins.onnx import store, traced
+from modelgraft_plugins.onnx import exporting, store
 
 GRAPH = """
 modelgraft: 1
@@ -44,8 +44,8 @@ def test_the_graph_is_that_of_the_same_numbers_in_float32(shape, tmp_path, monke
         with within(module, dtype):
             yield
 
-    within = traced.in_turn
-    monkeypatch.setattr(traced, "in_turn", spied)
+    within = exporting.in_turn
+    monkeypatch.setattr(exporting, "in_turn", spied)
     torch.manual_seed(0)
     model = hf.AutoModelForCausalLM.from_config(SHAPES[shape]()).bfloat16()
     model.save_pretrained(tmp_path / "half")

@@ -11,14 +11,14 @@ import transformers as hf
 
 import modelgraft as mg
 from modelgraft.loops import prefixes
-from modelgraft.plugin import InputError, Ledger, Remembering
+from modelgraft.plugin import Array, InputError, Ledger, Remembering, as_tensor
 from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
 from modelgraft_plugins.llm.growing import GrowingDecoder
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.traced import FolderTracer
+from modelgraft_plugins.onnx.tracing import FolderTracer
 from support import checkpoints
 from support.small_decoders import CONFIGS, FACTS, model_of, plain_decoder
 
@@ -65,13 +65,13 @@ def fresh(decoder: Any, prompt: torch.Tensor, *tokens: int) -> torch.Tensor:
     session = decoder.start([prompt], room=9)
     for token in tokens:
         session.step(torch.tensor([token]))
-    found = session.logits.clone()
+    found = as_tensor(session.logits).clone()
     session.close()
     return found
 
 
-def close(got: torch.Tensor, expected: torch.Tensor) -> bool:
-    return bool((got - expected).abs().max() <= 1e-5 * max(expected.abs().max().item(), 1.0))
+def close(got: Array, expected: torch.Tensor) -> bool:
+    return bool((as_tensor(got) - expected).abs().max() <= 1e-5 * max(expected.abs().max().item(), 1.0))
 
 
 @every_kind

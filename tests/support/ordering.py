@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+from modelgraft.plugin import as_array
 from modelgraft_plugins.onnx.streams import run_options
 
 
@@ -57,17 +58,18 @@ class CapturingSession:
             raise RuntimeError("This session cannot use the graph capture feature\nmore of it")
         else:
             fixed = ("total", self.forgets) if self.forgets else ("total",)
-            self.graphs[graph] = {name: binding.kept[name].clone() for name in fixed}
+            self.graphs[graph] = {name: as_array(binding.kept[name]).copy() for name in fixed}
             for _ in range(3):
                 self.session.run_with_iobinding(binding, options)
 
     def _replay(self, binding, options, fixed):
-        now = {name: binding.kept[name].clone() for name in fixed}
+        held = {name: as_array(binding.kept[name]) for name in fixed}  # on the same memory
+        now = {name: array.copy() for name, array in held.items()}
         for name, value in fixed.items():
-            binding.kept[name].copy_(value)
+            held[name][...] = value
         self.session.run_with_iobinding(binding, options)
         for name, value in now.items():
-            binding.kept[name].copy_(value)
+            held[name][...] = value
 
     def release_captured_graph(self, graph):
         del self.graphs[graph]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from modelgraft.records.arrays import Array
     from modelgraft.sources.published_blocks import PublishedBlocks
+    from modelgraft.sources.row_tables import Table
 
 
 class Tracer(Protocol):
@@ -69,12 +71,17 @@ class Tracer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An input or output of a graph: its axes are numbers, or names where sizes are open; `device` is where it is read or written."""
+    """An input or output of a graph.
+
+    axes    numbers, or names where sizes are open
+    dtype   by its name, "float32"
+    device  where it is read or written, "cpu" or "cuda:0"
+    """
 
     name: str
     axes: tuple[int | str, ...]
-    dtype: torch.dtype
-    device: torch.device
+    dtype: str
+    device: str
 
 
 class Bound(Protocol):
@@ -85,7 +92,7 @@ class Bound(Protocol):
         ...
 
     def made(self) -> Mapping[str, Tensor]:
-        """The outputs of the last run for which the graph has made the memory itself."""
+        """The outputs of the last run for which the graph has made the memory itself, as tensors."""
         ...
 
 
@@ -94,7 +101,7 @@ class Repeatable(Protocol):
 
     @property
     def logits(self) -> Tensor:
-        """What it writes."""
+        """What it writes, on a device."""
         ...
 
     @property
@@ -132,8 +139,8 @@ class Graph(Protocol):
     """A graph that a backend has opened. Its runs may overlap: memory belongs to whoever binds it."""
 
     @property
-    def device(self) -> torch.device:
-        """Where it runs."""
+    def device(self) -> str:
+        """Where it runs, "cpu" or "cuda:0"."""
         ...
 
     @property
@@ -151,19 +158,22 @@ class Graph(Protocol):
         """Whether torch and the graph share the order of a device, so that `turn` and `hand_over` matter."""
         ...
 
-    def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Run once; the outputs own their memory. Floating inputs come to the type that the graph takes."""
+    def __call__(self, *values: Array) -> tuple[Array, ...]:
+        """Run once; the outputs own their memory, on the host arrays. Floating inputs come to the type that the graph takes."""
         ...
 
-    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> Bound:
-        """Bind contiguous tensors by name, which live as long as what this gives; None: the graph makes the memory of an output."""
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array | None]) -> Bound:
+        """Bind contiguous arrays or tensors by name, which live as long as what this gives; None: the graph makes the memory of an output.
+
+        What lies on a device is a tensor.
+        """
         ...
 
-    def turn(self, *given: Tensor) -> AbstractContextManager[None]:
+    def turn(self, *given: Array) -> AbstractContextManager[None]:
         """Inside, torch and the graph work in turn on the device; `given` comes from outside."""
         ...
 
-    def hand_over(self, made: Sequence[Tensor]) -> None:
+    def hand_over(self, made: Sequence[Array]) -> None:
         """Say what was made inside a turn and is used outside."""
         ...
 
@@ -184,8 +194,8 @@ class Opened(Protocol):
         """A graph that was traced under this name."""
         ...
 
-    def tensor(self, name: str) -> Tensor:
-        """A tensor that was kept; mapped from its file, not read."""
+    def table(self, name: str) -> Table:
+        """A matrix that was kept, as numpy indexes it; mapped from its file, not read."""
         ...
 
 

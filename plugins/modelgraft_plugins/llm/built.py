@@ -23,7 +23,7 @@ from torch import Tensor
 from modelgraft.plugin import Tracer
 from modelgraft_plugins.graph_writing import CONTRIB, GraphWriting, Published, Value
 from modelgraft_plugins.llm import plain, plain_kinds
-from modelgraft_plugins.llm.sizes import Caches
+from modelgraft_plugins.llm.sizes import Caches, named
 
 HEAD_NORMS = {"llama": False, "mistral": False, "qwen2": False, "qwen3": True}  # kinds -> queries and keys are normed head by head
 STEADY = ("default", "linear", "llama3", "yarn")  # kinds of rotary positions whose angles do not depend on how long a text is
@@ -83,7 +83,7 @@ def _of_plain(model: plain.Model, most: int) -> Known:
         head_width=width,
         width=facts["hidden_size"],
         vocab=len(model.lm_head.weight),
-        dtype=model.lm_head.weight.dtype,
+        dtype=named(model.lm_head.weight.dtype),
         most=most,
     )
     has_norms = facts["model_type"] in plain_kinds.NORMED
@@ -149,7 +149,7 @@ def _names(known: Known) -> set[str]:
 
 def export(known: Known, tracer: Tracer, *, layers: Sequence[int] = ()) -> Caches:
     """Write the graph of a decoder; gives its layout. layers: whose hidden states it gives as well."""
-    layout = replace(known.layout, dtype=torch.float16 if tracer.half else torch.float32)
+    layout = replace(known.layout, dtype="float16" if tracer.half else "float32")
     tracer.write(_Building(replace(known, layout=layout), layers, tracer.published).model(), "model")
     return layout
 
@@ -165,9 +165,9 @@ class _Building:
 
     def __init__(self, known: Known, layers: Sequence[int], published: Published) -> None:
         self.known, self.layout, self.layers = known, known.layout, tuple(layers)
-        self.graph = GraphWriting(known.tensors, known.layout.dtype, published)
+        self.graph = GraphWriting(known.tensors, known.layout.in_torch, published)
         self.slab = ("batch", self.layout.kv_heads, "capacity", self.layout.head_width)
-        self.is_quick = self.layout.dtype is torch.float32
+        self.is_quick = self.layout.dtype == "float32"
 
     def model(self) -> Any:
         """The graph, whose matrices are read when it is written."""
@@ -190,7 +190,7 @@ class _Building:
 
     def _inputs(self) -> Value:
         """All that `grouped.py` names; gives the embeddings. Positions are taken, and found from the lengths by the operator itself."""
-        takes, dtype = self.graph.takes, self.layout.dtype
+        takes, dtype = self.graph.takes, self.layout.in_torch
         embeds = takes("inputs_embeds", dtype, ("batch", "tokens", self.layout.width))
         takes("position_ids", torch.int64, ("batch", "tokens"))
         takes("seqlens_k", torch.int32, ("batch",))
@@ -263,8 +263,8 @@ class _Building:
             return torch.arange(known.most, dtype=torch.float32)[:, None] * known.frequencies
 
         return [
-            self.graph.constant("cosines", shape, lambda: (angles().cos() * scaling).to(self.layout.dtype)),
-            self.graph.constant("sines", shape, lambda: (angles().sin() * scaling).to(self.layout.dtype)),
+            self.graph.constant("cosines", shape, lambda: (angles().cos() * scaling).to(self.layout.in_torch)),
+            self.graph.constant("sines", shape, lambda: (angles().sin() * scaling).to(self.layout.in_torch)),
         ]
 
     def _fed(self, x: Value, place: str) -> Value:
@@ -276,7 +276,7 @@ class _Building:
 
     def _silu(self, x: Value) -> Value:
         """x * sigmoid(x); as one operator where it has a kernel on every device."""
-        if self.layout.dtype is torch.float32:
+        if self.layout.dtype == "float32":
             return self.graph.node("QuickGelu", [x], domain=CONTRIB, alpha=1.0)
         return self.graph.node("Mul", [x, self.graph.node("Sigmoid", [x])])
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from modelgraft.plugin import Decoder, InputError
-from modelgraft_plugins.llm import CausalConfig, standing, teaching
+from modelgraft.plugin import Decoder, InputError, as_tensor
+from modelgraft_plugins.llm import CausalConfig, standing
 from modelgraft_plugins.llm.prompts import Prompt
 from modelgraft_plugins.llm.taught_writer import Targets, TaughtWriter
-from modelgraft_plugins.llm.teaching import Batch
 from modelgraft_plugins.llm.writer import Embed, Given
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelgraft_plugins.llm.teaching import Batch
 
 
 class CausalWriter(TaughtWriter):
     """Around a decoder that reads the prompt itself."""
 
+    arrays: ClassVar[bool] = True
     config: CausalConfig
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
@@ -32,6 +34,8 @@ class CausalWriter(TaughtWriter):
         stood = [standing.stand(len(prompt), [medium], node=node) for prompt, medium in zip(case, media, strict=True)]
         if not self.config.hears:
             return case, stood
+        import torch
+
         heard = [prompt[half.start :].expand(self.config.deep, -1, -1) for prompt, half in zip(case, halves, strict=True)]
         deep = [standing.Deep(torch.arange(half.start, half.stop), own) for half, own in zip(halves, heard, strict=True)]
         return case, [replace(one, deep=own) for one, own in zip(stood, deep, strict=True)]
@@ -57,6 +61,8 @@ class CausalWriter(TaughtWriter):
 
     def batch(self, targets: Targets, values: Sequence[Any], parts: Mapping[str, Any], *, is_whole: bool) -> Batch:
         """See TaughtWriter. Raises InputError for a prompt that does not fit, or is read in both directions."""
+        from modelgraft_plugins.llm import teaching
+
         if self.config.reads == "both":
             node = self.runtime.node
             raise InputError(f"{node}.target_logits: prompts of {node} are read in both directions, and an answer behind them is not")
@@ -68,8 +74,8 @@ class CausalWriter(TaughtWriter):
         ]
         lessons = self.learnable(found, is_whole=is_whole)
         prompts = [replace(prompt, ids=one.ids) for prompt, one in zip(asked, lessons, strict=True)]
-        embedded = [prompt.embed(parts["embed"], self.device) for prompt in prompts]
-        return Batch(lessons, embedded, self.conditions(prompts, values), shared=teaching.shared_places(asked))
+        embedded = [as_tensor(prompt.embed(parts["embed"], self.device)) for prompt in prompts]
+        return teaching.Batch(lessons, embedded, self.conditions(prompts, values), shared=teaching.shared_places(asked))
 
     @property
     def most_drafted(self) -> int:
@@ -90,7 +96,9 @@ class CausalWriter(TaughtWriter):
         found = standing.stand(len(prompt.ids), prompt.shown, node=self.runtime.node)
         if prompt.deep is None:
             return found
-        return replace(found, deep=standing.Deep(torch.tensor(prompt.places), prompt.deep))
+        import torch
+
+        return replace(found, deep=standing.Deep(torch.tensor(prompt.places), as_tensor(prompt.deep)))
 
     def refuse_deep(self, prompts: Sequence[Prompt]) -> None:
         """Of an adapter whose layers hear something else. Raises InputError for inner layers of an eye, which nobody would add."""

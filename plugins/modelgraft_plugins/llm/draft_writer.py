@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from modelgraft.plugin import DraftModel, LoadContext
 from modelgraft_plugins.llm import DraftConfig
 from modelgraft_plugins.llm.causal_writer import CausalWriter
@@ -26,7 +24,7 @@ class DraftWriter(CausalWriter):
         """See Writer; it reads tokens, and needs no tokenizer."""
         self.ledger = context.ledger
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
-        self.device, self.bits = torch.device(context.device), BITS.get(context.precision or context.dtype, 32)
+        self.device, self.bits = context.device, BITS.get(context.precision or context.dtype, 32)
 
     def run(self, values: Sequence[Any], parts: Mapping[str, Any], *, wanted: frozenset[str]) -> list[DraftModel]:  # type: ignore[override]  # noqa: ARG002 nothing comes in
         """One record: the model, the same in every run."""

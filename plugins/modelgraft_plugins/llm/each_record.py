@@ -6,10 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from modelgraft.plugin import InputError, nearest
+from modelgraft.plugin import Array, InputError, as_tensor, nearest
+from modelgraft_plugins.llm.embedded import is_embedded
 from modelgraft_plugins.llm.writing import WritingConfig
 
 SEED = "seed"
@@ -57,7 +55,7 @@ def picked(value: Any, rows: Sequence[int]) -> Any:
     """The values of some records."""
     if value is None:
         return None
-    return value[list(rows)] if isinstance(value, Tensor) else [value[row] for row in rows]
+    return value[list(rows)] if is_embedded(value) else [value[row] for row in rows]
 
 
 def merged(found: Sequence[tuple[Sequence[int], Mapping[str, Any]]], count: int) -> dict[str, Any]:
@@ -65,7 +63,7 @@ def merged(found: Sequence[tuple[Sequence[int], Mapping[str, Any]]], count: int)
     made: dict[str, Any] = {}
     for name in found[0][1]:
         parts = [(rows, outputs[name]) for rows, outputs in found]
-        made[name] = _tensors(parts, count, FILLERS.get(name, 0)) if isinstance(parts[0][1], Tensor) else _lists(parts, count)
+        made[name] = _tensors(parts, count, FILLERS.get(name, 0)) if is_embedded(parts[0][1]) else _lists(parts, count)
     return made
 
 
@@ -77,11 +75,14 @@ def _lists(parts: Sequence[tuple[Sequence[int], Sequence[Any]]], count: int) -> 
     return whole
 
 
-def _tensors(parts: Sequence[tuple[Sequence[int], Tensor]], count: int, filler: float) -> Tensor:
-    first = parts[0][1]
-    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for _, tensor in parts), strict=True)]
+def _tensors(parts: Sequence[tuple[Sequence[int], Array]], count: int, filler: float) -> Array:
+    import torch
+
+    found: list[tuple[Sequence[int], torch.Tensor]] = [(rows, as_tensor(value)) for rows, value in parts]
+    first = found[0][1]
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for _, tensor in found), strict=True)]
     whole = torch.full((count, *shape), filler, dtype=first.dtype, device=first.device)
-    for rows, tensor in parts:
+    for rows, tensor in found:
         inside = tuple(slice(0, size) for size in tensor.shape[1:])
         for row, value in zip(rows, tensor, strict=True):
             whole[row][inside] = value

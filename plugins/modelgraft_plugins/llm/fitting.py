@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from modelgraft.plugin import InputError
 from modelgraft_plugins.llm.config import LanguageConfig
+from modelgraft_plugins.llm.embedded import is_embedded
 from modelgraft_plugins.llm.prompts import Prompt
 from modelgraft_plugins.llm.tokens import Tokenizer
 
@@ -31,17 +30,17 @@ def check_sizes(config: LanguageConfig, values: Mapping[str, Any], *, node: str)
         value = values[field.name]
         if field.many:
             _check_many(f"{node}.{field.name}", value, width=width)
-        elif isinstance(value, Tensor) and (value.ndim != 3 or width not in (None, value.shape[2])):
+        elif is_embedded(value) and (value.ndim != 3 or width not in (None, value.shape[2])):
             shape = " ".join(map(str, value.shape))
             raise InputError(f"{node}.{field.name} got float[{shape}], wanted float[batch tokens {width}]")
-        if field.tokens is not None and not (isinstance(value, Tensor) and value.shape[1] == field.tokens):
-            got = f"{value.shape[1]} embeddings" if isinstance(value, Tensor) else "a text"
+        if field.tokens is not None and not (is_embedded(value) and value.shape[1] == field.tokens):
+            got = f"{value.shape[1]} embeddings" if is_embedded(value) else "a text"
             raise InputError(f"{node}.{field.name} takes {field.tokens} embeddings, but got {got}")
 
 
 def _check_many(place: str, value: Sequence[Sequence[Any]], *, width: int | None) -> None:
     """Of several media each is float[tokens width]."""
-    shapes = (tuple(medium.shape) for media in value for medium in media if isinstance(medium, Tensor))
+    shapes = (tuple(medium.shape) for media in value for medium in media if is_embedded(medium))
     if (wrong := next((shape for shape in shapes if len(shape) != 2 or width not in (None, shape[1])), None)) is not None:
         shape = " ".join(map(str, wrong))
         raise InputError(f"{place} got a medium of float[{shape}], wanted float[tokens {width}]")

@@ -94,7 +94,7 @@ def _write(
         """Any number of records, and of vectors along an axis unless they are always as many."""
         return {0: batch} if gated.vectors else {0: batch, axis: open_[0]}
 
-    media = torch.randn(records, count, gated.config.media_size, dtype=layout.dtype)
+    media = torch.randn(records, count, gated.config.media_size, dtype=layout.in_torch)
     with torch.no_grad():
         pairs = [tensor.contiguous() for tensor in gated.keys_values(media)]  # as they are bound: other strides would be traced too
     names = [f"media.{kind}.{layer}" for layer in gated.blocks for kind in ("key", "value")]

@@ -9,13 +9,15 @@ media.key.i and media.value.i float[batch heads media d]. The decoder takes, bes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Graph, Places
+from modelgraft.plugin import Array, Graph, Places
 from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
 from modelgraft_plugins.llm.growing import AloneSession, GrowingDecoder, pick
+from modelgraft_plugins.llm.holding import Held
 from modelgraft_plugins.llm.memory import Memory
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.llm.sizes import Caches
@@ -27,7 +29,7 @@ class GatedGroupedDecoder(GroupedDecoder):
     What steps are bound to stays where it is, as the cache does: the media of a later session of the same sizes are written over these.
     """
 
-    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Any], Any], *, media: Graph) -> None:
         """media: the graph of keys and values."""
         super().__init__(graph, layout, embed)
         self.media = media
@@ -50,30 +52,29 @@ class GatedGroupedSession(GroupedSession):
         decoder, (_, images, latents) = self.decoder, conditions.media.shape[:3]
         vectors = images * latents
         memory = decoder.memory(batch, capacity, fits=lambda spare: spare.beside["medium"].shape[1] == vectors)
+        holding = decoder.holding
         if not memory.beside:
-            like = torch.empty(0, dtype=decoder.layout.dtype, device=decoder.device)
             memory.beside = {
-                **room_for(decoder.media, batch, vectors, like=like),
-                "medium": torch.empty(batch, vectors, dtype=torch.int64, device=decoder.device),
-                "seen": torch.empty(batch, 1, dtype=torch.int64, device=decoder.device),  # what new tokens see, per row
+                **{name: holding.empty(shape, decoder.layout.dtype) for name, shape in room_for(decoder.media, batch, vectors).items()},
+                "medium": holding.empty((batch, vectors), "int64"),
+                "seen": holding.empty((batch, 1), "int64"),  # what new tokens see, per row
             }
-        memory.beside["medium"].copy_(torch.arange(1, images + 1, device=decoder.device).repeat_interleave(latents))
-        memory.beside["seen"].copy_(conditions.new[:, None])
+        memory.beside["medium"][...] = holding.taken(torch.arange(1, images + 1).repeat_interleave(latents))
+        memory.beside["seen"][...] = holding.taken(conditions.new[:, None])
         with decoder.media.turn(conditions.media):
             look(decoder.media, conditions.media, memory.beside)
         return memory
 
-    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
+    def extend(self, prompt: Array, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         with self.decoder.graph.turn():
-            self.memory.beside["seen"].copy_(conditions.new[:, None])
+            self.memory.beside["seen"][...] = self.decoder.holding.taken(conditions.new[:, None])
         super().extend(prompt, conditions=conditions, room=room, states=states, places=places)
 
-    def _seen(self, start: int, longest: int, conditions: Shown) -> dict[str, Tensor]:
+    def _seen(self, start: int, longest: int, conditions: Shown) -> dict[str, Held]:
         """What the prompts see; padding sees nothing."""
         rows = [row[start:longest] for row in conditions.seen]
-        text = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return {"seen": text.to(self.decoder.device).contiguous()}
+        return {"seen": self.decoder.holding.taken(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True))}
 
     @property
     def looks(self) -> bool:
@@ -84,14 +85,14 @@ class GatedGroupedSession(GroupedSession):
 class GatedGrowingDecoder(GrowingDecoder):
     """The same over a graph whose cache grows; rows are padded on the left, where nothing is seen."""
 
-    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor], *, media: Graph) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Any], Any], *, media: Graph) -> None:
         """See GatedGroupedDecoder."""
         super().__init__(graph, layout, embed)
         self.media = media
 
     def start(
         self,
-        prompts: Sequence[Tensor],
+        prompts: Sequence[Array],
         *,
         conditions: Shown | None = None,
         room: int,  # noqa: ARG002 it grows
@@ -110,11 +111,11 @@ class GatedGrowingDecoder(GrowingDecoder):
 class GatedGrowingSession(AloneSession):
     """A session whose tokens see something."""
 
-    def __init__(self, decoder: GatedGrowingDecoder, prompts: Sequence[Tensor], shown: Shown, places: Places | None = None) -> None:
+    def __init__(self, decoder: GatedGrowingDecoder, prompts: Sequence[Array], shown: Shown, places: Places | None = None) -> None:
         (batch, images, latents), graph = shown.media.shape[:3], decoder.graph
         with graph.turn(shown.media):
-            like = torch.empty(0, dtype=decoder.layout.dtype, device=graph.device)
-            pairs = room_for(decoder.media, batch, images * latents, like=like)
+            like = torch.empty(0, dtype=decoder.layout.in_torch, device=graph.device)
+            pairs = {name: like.new_empty(shape) for name, shape in room_for(decoder.media, batch, images * latents).items()}
             look(decoder.media, shown.media, pairs)
             numbers = torch.arange(1, images + 1, device=graph.device).repeat_interleave(latents)
             self.beside = {**pairs, "medium": numbers.expand(batch, -1).contiguous()}
@@ -127,7 +128,7 @@ class GatedGrowingSession(AloneSession):
         """See GrowingSession."""
         return super().run({**tensors, "seen": self.seen, **self.beside})
 
-    def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
+    def extend(self, prompt: Array, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         row = conditions.seen[0]
         self.seen = row[None, -len(prompt) :]
@@ -142,14 +143,14 @@ class GatedGrowingSession(AloneSession):
         self.seen = self.seen[rows.to(self.seen.device)]
 
 
-def room_for(media: Graph, batch: int, vectors: int, *, like: Tensor) -> dict[str, Tensor]:
-    """Memory for keys and values of so many vectors, by their names; dtype and device of `like`."""
+def room_for(media: Graph, batch: int, vectors: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of keys and values of so many vectors, by their names."""
     sizes = {slot.name: slot.axes for slot in media.outputs}
-    return {name: like.new_empty(batch, int(heads), vectors, int(width)) for name, (_, heads, _, width) in sizes.items()}
+    return {name: (batch, int(heads), vectors, int(width)) for name, (_, heads, _, width) in sizes.items()}
 
 
-def look(media: Graph, shown: Tensor, pairs: Mapping[str, Tensor]) -> None:
+def look(media: Graph, shown: Tensor, pairs: Mapping[str, Held]) -> None:
     """Make keys and values of media, float[batch images latents width], in the memory that there is for them."""
     slot = media.inputs[0]
-    vectors = shown.flatten(1, 2).to(slot.device, slot.dtype).contiguous()
+    vectors = shown.flatten(1, 2).to(slot.device, getattr(torch, slot.dtype)).contiguous()
     media.bind({"media": vectors}, {each.name: pairs[each.name] for each in media.outputs}).run()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, InputError
+from modelgraft.plugin import Decoder, InputError, as_tensor
 from modelgraft_plugins.llm.causal_writer import CausalWriter
 from modelgraft_plugins.llm.prompts import Prompt
 from modelgraft_plugins.llm.shown import Shown
@@ -19,6 +19,8 @@ REHEARSED = (3, 4)  # the parity gate shows so many media, each of so many vecto
 
 class GatedWriter(CausalWriter):
     """The prompt says by its placeholders where the media stand, and the decoder looks at them."""
+
+    arrays: ClassVar[bool] = False  # what they are is found by torch
 
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer; behind the fields come the media, and how many each record has.
@@ -32,7 +34,7 @@ class GatedWriter(CausalWriter):
 
     def asked(self, values: Sequence[Any], given: Given, *, learns: bool = False) -> list[Prompt]:
         """See CausalWriter. Raises InputError as `write` does."""
-        *fields, media, counts = values
+        *fields, media, counts = (*values[:-2], *map(as_tensor, values[-2:]))
         images = media if media.ndim == 4 else media[:, None]
         prompts = self.prompts(fields, given, shown=images.shape[1], records=images.shape[0], learns=learns)
         self.refuse_deep(prompts)
@@ -44,7 +46,7 @@ class GatedWriter(CausalWriter):
 
     def conditions(self, prompts: Sequence[Prompt], values: Sequence[Any]) -> Shown:
         """See CausalWriter: what each token sees."""
-        media, attends = values[-2], self.facts.get("media_attends", "last")
+        media, attends = as_tensor(values[-2]), self.facts.get("media_attends", "last")
         marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
         times = [torch.tensor(text_time(prompt.ids, marker, ends, attends=attends)) for prompt in prompts]
         return Shown(media if media.ndim == 4 else media[:, None], times, ahead=attends == "next")

@@ -11,6 +11,8 @@ The graph takes, for a batch of right-padded rows,
 and gives logits float[batch read vocab], or float[batch vocab], and present.key.i, present.value.i, which are bound to the memory of the
 past: the GroupQueryAttention operator then writes new keys and values where they belong and copies nothing. A graph that was traced for
 them gives states float[batch layers places width] as well.
+
+On the host all of this lies in arrays of numpy, which is what sessions give there; on a device in tensors of torch.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy
 
-from modelgraft.plugin import Bound, Graph, InputError, Places
+from modelgraft.plugin import Array, Bound, Graph, InputError, Places, as_tensor
+from modelgraft_plugins.llm.holding import Held, holding_of, ids_of
 from modelgraft_plugins.llm.looking import Look
 from modelgraft_plugins.llm.memory import Memory, sizes_of
 from modelgraft_plugins.llm.reading import PIECE, by_pieces
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import alike, laid, laid_deep
-from modelgraft_plugins.llm.stepping import DecodeStep, Lookup
+from modelgraft_plugins.llm.stepping import DecodeStep, Lookup, inputs_for
 
 ROUND = 64  # capacities are multiples of this, so that runs of nearly the same length use the same memory
 
@@ -38,18 +40,19 @@ class GroupedDecoder:
     The memory of a session that was closed serves the next one that fits into it, with all that is bound to it.
     """
 
-    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Any], Any]) -> None:
         """embed: int64[n] -> float[n width], the model's input embeddings on the host; see `Lookup` for what makes it fast.
 
         Raises InputError for a float32 graph on CUDA, where the operator takes half precision only.
         """
-        if graph.device.type != "cpu" and layout.dtype is torch.float32:
+        if graph.device != "cpu" and layout.dtype == "float32":
             raise InputError(
                 f"this decoder is float32, and onnxruntime's GroupQueryAttention takes float16 on {graph.device}: "
                 f"run the node with precision float16, or on device cpu"
             )
         self.graph, self.layout, self.embed, self.device = graph, layout, embed, graph.device
-        self.lookup = Lookup(embed, layout.dtype, self.device, by_numpy=not graph.is_ordered)
+        self.holding = holding_of(graph)
+        self.lookup = Lookup(embed, layout.dtype, self.holding, on_host=not graph.is_ordered)
         self.names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
         self.sizes = {slot.name: slot.axes for slot in graph.outputs if not slot.name.startswith("present.")}
         self.gives_states = "states" in self.sizes
@@ -59,7 +62,7 @@ class GroupedDecoder:
 
     def start(
         self,
-        prompts: Sequence[Tensor],
+        prompts: Sequence[Array],
         *,
         conditions: Any = None,
         room: int,
@@ -98,14 +101,12 @@ class GroupedDecoder:
             spare = None  # the old memory is free before the new is taken
         shape = (batch, self.layout.kv_heads, capacity, self.layout.head_width)
         try:
-            cache = [torch.zeros(shape, dtype=self.layout.dtype, device=self.device) for _ in self.names]
-        except (RuntimeError, MemoryError) as error:  # torch has no class of its own for the memory of the host
+            cache = [self.holding.zeros(shape, self.layout.dtype) for _ in self.names]
+        except (RuntimeError, MemoryError, ValueError) as error:  # torch has no class of its own for it, numpy another for what none has
             size = self.layout.cache_bytes(batch, capacity) / 2**30
             found = f"the cache of {batch} rows of {capacity:,} tokens takes {size:,.1f} GiB, and {self.device} has no room for it"
             raise InputError(f"{found}: take fewer records at once, a shorter prompt, or a smaller max_new_tokens") from error
-        outputs = {
-            name: torch.empty(batch, *sizes_of(axes, 1), dtype=self.layout.dtype, device=self.device) for name, axes in self.sizes.items()
-        }
+        outputs = {name: self.holding.empty((batch, *sizes_of(axes, 1)), self.layout.dtype) for name, axes in self.sizes.items()}
         return Memory(cache, min(capacity, self.layout.most or capacity), outputs)
 
     def take_back(self, memory: Memory) -> None:
@@ -120,13 +121,14 @@ class GroupedDecoder:
             self.captures = False
         memory.one, memory.looks = None, {}
 
-    def last(self, places: Tensor) -> Tensor:
-        """One position of each row, int64[batch], as the graph takes it."""
-        return places[:, None] if self.reads_several else places
+    def last(self, places: Sequence[int]) -> Held:
+        """One position of each row as the graph takes it."""
+        found = numpy.array(places, dtype=numpy.int64)
+        return self.holding.put(found[:, None] if self.reads_several else found)
 
-    def bind(self, memory: Memory, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor] | None = None) -> Bound:
+    def bind(self, memory: Memory, inputs: Mapping[str, Held], outputs: Mapping[str, Held] | None = None) -> Bound:
         """Bind memory, these inputs, and outputs that are not written into the memory."""
-        given, made = {**memory.beside, **inputs}, dict[str, Tensor | None]({**memory.outputs, **(outputs or {})})
+        given, made = {**memory.beside, **inputs}, dict[str, Held | None]({**memory.outputs, **(outputs or {})})
         for name, slab in zip(self.names, memory.cache, strict=True):
             given[f"past.{name}"] = made[f"present.{name}"] = slab
         return self.graph.bind(given, made)
@@ -150,12 +152,12 @@ class GroupedSession:
         return self.held
 
     @property
-    def logits(self) -> Tensor:
+    def logits(self) -> Any:
         """See Session."""
         return self.memory.logits
 
     @property
-    def states(self) -> Tensor | None:
+    def states(self) -> Array | None:
         """See Session."""
         found = self.memory.outputs.get("states")
         return None if found is None else found[:, :, 0]
@@ -166,11 +168,11 @@ class GroupedSession:
         return self.memory.bytes
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> str:
         """See Continuable."""
         return self.decoder.device
 
-    def begin(self, prompts: Sequence[Tensor], conditions: Any, *, room: int, places: Places | None = None) -> None:
+    def begin(self, prompts: Sequence[Array], conditions: Any, *, room: int, places: Places | None = None) -> None:
         """Read the prompts, as `Decoder.start` does."""
         graph, longest = self.decoder.graph, max(map(len, prompts))
         with graph.turn(*prompts):
@@ -178,19 +180,19 @@ class GroupedSession:
             self.read(prompts, 0, conditions, places)
         graph.hand_over(list(self.held.outputs.values()))
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Array) -> Any:
         """See Session."""
         graph = self.decoder.graph
         if not graph.is_ordered:
-            return self.step_ids(tokens.tolist())
+            return self.step_ids(ids_of(tokens))
         with graph.turn(tokens):
             return self._step(tokens)
 
-    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+    def step_ids(self, tokens: Sequence[int]) -> Any:
         """See ReadsIds; on the host."""
         return self._step(tokens)
 
-    def _step(self, tokens: Tensor | Sequence[int]) -> Tensor:
+    def _step(self, tokens: Any) -> Any:
         """Read one more token per row: numbers, or on a device a tensor there."""
         memory = self.memory
         if self.longest >= memory.capacity or len(tokens) != len(self.lengths):
@@ -206,7 +208,7 @@ class GroupedSession:
         """See LooksAhead; the operator reads several tokens behind a cache of one row alone."""
         return self.decoder.reads_several and len(self.lengths) == 1
 
-    def look(self, tokens: Tensor) -> Tensor:
+    def look(self, tokens: Array) -> Any:
         """See LooksAhead."""
         memory, count = self.memory, tokens.shape[1]
         if self.longest + count > memory.capacity or len(tokens) != len(self.lengths):
@@ -216,17 +218,19 @@ class GroupedSession:
         with graph.turn(tokens):
             if count not in memory.looks:
                 memory.looks[count] = Look(self.decoder, memory, batch=len(tokens), count=count, beside=beside)
-            logits = memory.looks[count].run(tokens, [length + steps for length in self.lengths], self.ahead, beside)
+            flat = tokens.reshape(-1)
+            given = flat if graph.is_ordered else ids_of(flat)
+            logits = memory.looks[count].run(given, [length + steps for length in self.lengths], self.ahead, beside)
         graph.hand_over([logits])
         self.longest += count
         self.start_again()
         return logits
 
-    def _seen_on(self, count: int) -> dict[str, Tensor]:
+    def _seen_on(self, count: int) -> dict[str, Held]:
         """Further inputs of so many new tokens."""
         return self._silence(len(self.lengths), count)
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 the graph decides
+    def extend(self, prompt: Array, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 the graph decides
         """See Continuable."""
         start = self.longest
         with self.decoder.graph.turn(prompt):
@@ -235,27 +239,26 @@ class GroupedSession:
             self.read([prompt], start, conditions, places)
         self.decoder.graph.hand_over(list(self.memory.outputs.values()))
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Array) -> None:
         """See Session."""
-        memory, decoder = self.memory, self.decoder
-        self._follow(rows)
-        with decoder.graph.turn(rows):
-            picked = rows.to(decoder.device)
-            if len(rows) == len(memory.cache[0]):
-                for tensor in (*memory.cache, *memory.beside.values()):
-                    tensor.copy_(tensor.index_select(0, picked))
+        memory, decoder, numbers = self.memory, self.decoder, ids_of(rows)
+        self._follow(numbers)
+        with decoder.graph.turn():
+            if len(numbers) == len(memory.cache[0]):
+                for held in (*memory.cache, *memory.beside.values()):
+                    held[...] = decoder.holding.rows(held, numbers)
                 self.start_again()
             else:
-                self.held = memory.picked(picked)
+                self.held = memory.picked(numbers, decoder.holding)
                 decoder.drop(memory)
 
-    def fork(self, rows: Tensor) -> GroupedSession:
+    def fork(self, rows: Array) -> GroupedSession:
         """See Session."""
-        other = self.decoder.session()
+        other, numbers = self.decoder.session(), ids_of(rows)
         other.lengths, other.longest, other.ahead = list(self.lengths), self.longest, list(self.ahead)
-        other._follow(rows)
-        with self.decoder.graph.turn(rows):
-            other.held = self.memory.picked(rows.to(self.decoder.device))
+        other._follow(numbers)
+        with self.decoder.graph.turn():
+            other.held = self.memory.picked(numbers, self.decoder.holding)
         return other
 
     def rewind(self, tokens: int) -> None:
@@ -284,70 +287,68 @@ class GroupedSession:
         """Memory for the prompts, with what they look at."""
         return self.decoder.memory(batch, capacity)
 
-    def _seen(self, start: int, longest: int, conditions: Any) -> dict[str, Tensor]:
+    def _seen(self, start: int, longest: int, conditions: Any) -> dict[str, Held]:
         """Further inputs of the positions of prompts from `start` on."""
-        layout, batch = self.decoder.layout, len(self.lengths)
-        if not layout.deep:
-            return {}
-        found = torch.zeros(batch, longest - start, layout.deep, layout.width, dtype=layout.dtype, device=self.decoder.device)
-        return {"deep": laid_deep(conditions, found, offsets=[-start] * batch)}
+        found = self._silence(len(self.lengths), longest - start)
+        if found and conditions is not None:
+            laid_deep(conditions, as_tensor(found["deep"]), offsets=[-start] * len(self.lengths))
+        return found
 
-    def read(self, prompts: Sequence[Tensor], start: int, conditions: Any = None, places: Places | None = None) -> None:
+    def read(self, prompts: Sequence[Array], start: int, conditions: Any = None, places: Places | None = None) -> None:
         """Read prompts, of a single row those behind what the cache holds."""
         decoder, lengths, batch = self.decoder, [start + len(prompt) for prompt in prompts], len(prompts)
         self.lengths, self.longest = lengths, (longest := max(lengths))
         if longest - start > PIECE and conditions is None and places is None and not decoder.graph.is_ordered:
             by_pieces(self, prompts, start)
             return
-        held = torch.tensor(lengths)
+        last = [length - 1 - start for length in lengths]
         inputs = {
             "inputs_embeds": self._padded(prompts, longest - start),
             "position_ids": self._positions(batch, start, longest, conditions),
-            "seqlens_k": (held - 1).to(decoder.device, torch.int32),
-            "total": torch.tensor([longest], dtype=torch.int32),
-            "last": decoder.last((held - 1 - start).to(decoder.device)),
+            "seqlens_k": decoder.holding.put(numpy.array(lengths, dtype=numpy.int32) - 1),
+            "total": numpy.array([longest], dtype=numpy.int32),
+            "last": decoder.last(last),
             **self._seen(start, longest, conditions),
         }
         if decoder.gives_states:
-            last = [length - 1 - start for length in lengths]
-            inputs["places"] = (places or Places([()] * batch)).index(last, decoder.device, offsets=[-start] * batch)
+            inputs["places"] = decoder.holding.taken((places or Places([()] * batch)).index(last, "cpu", offsets=[-start] * batch))
         if places is None:
             decoder.bind(self.memory, inputs).run()
         else:
             self._read_places(inputs, places)
         self.start_again()
 
-    def _positions(self, batch: int, start: int, longest: int, conditions: Any) -> Tensor:
+    def _positions(self, batch: int, start: int, longest: int, conditions: Any) -> Held:
         """Where the tokens from `start` on stand, as the graph takes it."""
-        axes, device = self.decoder.layout.axes, self.decoder.device
+        axes, holding = self.decoder.layout.axes, self.decoder.holding
         self.ahead = [0] * batch
         if axes and conditions is not None:
             self.ahead = [standing.behind - len(standing.axes) for standing in conditions]
-            return laid(conditions, longest, offsets=[0] * batch)[:, start:].contiguous().to(device)
+            return holding.taken(laid(conditions, longest, offsets=[0] * batch)[:, start:])
         shape = (batch, longest - start, axes) if axes else (batch, longest - start)
-        places = torch.arange(start, longest, device=device)
-        return (places[:, None] if axes else places).expand(shape).contiguous()
+        places = numpy.arange(start, longest, dtype=numpy.int64)
+        return holding.put(numpy.broadcast_to(places[:, None] if axes else places, shape))
 
-    def _read_places(self, inputs: Mapping[str, Tensor], places: Places) -> None:
+    def _read_places(self, inputs: Mapping[str, Held], places: Places) -> None:
         """Read prompts, and note the states of some places: they are written where only this call needs them."""
         decoder, kept = self.decoder, self.memory.outputs["states"]
         batch, count = inputs["places"].shape
-        states = kept.new_empty(batch, kept.shape[1], count, kept.shape[3])
+        states = decoder.holding.empty((batch, kept.shape[1], count, kept.shape[3]), decoder.layout.dtype)
         decoder.bind(self.memory, inputs, {"states": states}).run()
-        kept[:, :, 0] = places.take(states)
+        kept[:, :, 0] = decoder.holding.taken(places.take(states))
 
-    def _padded(self, prompts: Sequence[Tensor], longest: int) -> Tensor:
-        layout = self.decoder.layout
-        embeds = torch.zeros(len(prompts), longest, layout.width, dtype=layout.dtype, device=self.decoder.device)
+    def _padded(self, prompts: Sequence[Array], longest: int) -> Held:
+        layout, holding = self.decoder.layout, self.decoder.holding
+        embeds = holding.zeros((len(prompts), longest, layout.width), layout.dtype)
         for row, prompt in enumerate(prompts):
-            embeds[row, : len(prompt)] = prompt
+            embeds[row, : len(prompt)] = holding.taken(prompt)
         return embeds
 
-    def _follow(self, rows: Tensor) -> None:
+    def _follow(self, rows: Sequence[int]) -> None:
         """Count as the rows do that take the place of these."""
         steps = self.longest - max(self.lengths)
-        self.lengths = [self.lengths[row] + steps for row in rows.tolist()]
-        self.ahead = [self.ahead[row] for row in rows.tolist()]
+        self.lengths = [self.lengths[row] + steps for row in rows]
+        self.ahead = [self.ahead[row] for row in rows]
         self.longest = max(self.lengths)
 
     def _grow(self, capacity: int) -> None:
@@ -368,16 +369,9 @@ class GroupedSession:
             one.start([length + steps for length in self.lengths], self.ahead)
 
     def _bind_step(self, memory: Memory) -> DecodeStep:
-        decoder, batch, kind = self.decoder, len(self.lengths), self.decoder.device
-        inputs = {
-            "inputs_embeds": torch.empty(batch, 1, decoder.layout.width, dtype=decoder.layout.dtype, device=kind),
-            "position_ids": torch.empty(batch, 1, *([axes] if (axes := decoder.layout.axes) else []), dtype=torch.int64, device=kind),
-            "seqlens_k": torch.empty(batch, dtype=torch.int32, device=kind),
-            "total": torch.empty(1, dtype=torch.int32),
-            "last": decoder.last(torch.zeros(batch, dtype=torch.int64, device=kind)),
-            **({"places": torch.zeros(batch, 1, dtype=torch.int64, device=kind)} if decoder.gives_states else {}),
-            **self._silence(batch),
-        }
+        decoder, batch = self.decoder, len(self.lengths)
+        inputs = {**inputs_for(decoder.holding, decoder.layout, batch, gives_states=decoder.gives_states), **self._silence(batch)}
+        inputs["last"] = decoder.last([0] * batch)
         bound = decoder.bind(memory, inputs)
         step = DecodeStep(
             decoder.graph,
@@ -386,16 +380,17 @@ class GroupedSession:
             memory.logits,
             capacity=memory.capacity,
             lookup=decoder.lookup,
+            holding=decoder.holding,
             captures=decoder.captures,
         )
         step.start([length + self.longest - max(self.lengths) for length in self.lengths], self.ahead)
         return step
 
-    def _silence(self, batch: int, count: int = 1) -> dict[str, Tensor]:
+    def _silence(self, batch: int, count: int = 1) -> dict[str, Held]:
         """What so many new tokens hear: nothing."""
         layout = self.decoder.layout
         shape = (batch, count, layout.deep, layout.width)
-        return {"deep": torch.zeros(shape, dtype=layout.dtype, device=self.decoder.device)} if layout.deep else {}
+        return {"deep": self.decoder.holding.zeros(shape, layout.dtype)} if layout.deep else {}
 
     def _refusal(self, rows: int) -> InputError:
         if rows != len(self.lengths):

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from modelgraft.plugin import ExportError, Tracer, picked
 from modelgraft_plugins.llm.grouped_attention import Trace, attend, under_way
 from modelgraft_plugins.llm.own_attention import OWN
-from modelgraft_plugins.llm.sizes import Caches
+from modelgraft_plugins.llm.sizes import Caches, named
 from modelgraft_plugins.llm.standing import AXES
 
 ATTENTION = "modelgraft_grouped_query"  # the name under which the function stands in the table of transformers
@@ -116,7 +116,7 @@ def layout_of(model: Model) -> Caches:
         head_width=getattr(config, "head_dim", None) or config.hidden_size // heads,
         width=model.get_input_embeddings().weight.shape[1],
         vocab=model.get_output_embeddings().weight.shape[0],
-        dtype=model.dtype,
+        dtype=named(model.dtype),
         axes=AXES if "mrope_section" in (getattr(config, "rope_parameters", None) or {}) else 0,
     )
 
@@ -176,8 +176,8 @@ def traced(layout: Caches, layers: Sequence[int] = ()) -> Traced:
     """Inputs of a decoder of these sizes: two rows of five tokens after an empty cache."""
     batch, tokens, capacity = 2, 5, 16
     names = [f"{kind}.{layer}" for layer in range(layout.layers) for kind in ("key", "value")]
-    embeds = torch.randn(batch, tokens, layout.width, dtype=layout.dtype) * 0.5
-    past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.dtype) for _ in names]
+    embeds = torch.randn(batch, tokens, layout.width, dtype=layout.in_torch) * 0.5
+    past = [torch.zeros(batch, layout.kv_heads, capacity, layout.head_width, dtype=layout.in_torch) for _ in names]
     held, last = torch.full((batch,), tokens - 1), torch.tensor([[0, 1, 2, 4], [0, 1, 3, 4]])
     positions = placed(torch.arange(tokens)[None].repeat(batch, 1), layout)
     beside = _heard(traced_places({0: BATCH, 1: PLACES}, layers), embeds, layout.deep)

@@ -13,6 +13,8 @@ Encoder-decoder:   encoder: inputs_embeds, attention_mask  ->  memory float[batc
                    ->  logits, present.*
 A graph that was traced for them gives states as well: float[batch layers places width], beside a memory float[batch layers width] of the
 last position.
+
+Memory is torch's, on the host as well; prompts that come as arrays are taken as tensors.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Graph, InputError, Places
+from modelgraft.plugin import Array, Graph, InputError, Places, as_tensor
 from modelgraft_plugins.llm.memory import sizes_of
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import Standing, alike, laid
@@ -38,7 +40,7 @@ class GrowingSession:
 
     def __init__(self, graph: Graph, layout: Caches, batch: int) -> None:
         self.graph, self.layout = graph, layout
-        empty = torch.empty(batch, layout.kv_heads, 0, layout.head_width, dtype=layout.dtype, device=graph.device)
+        empty = torch.empty(batch, layout.kv_heads, 0, layout.head_width, dtype=layout.in_torch, device=graph.device)
         self.past = {slot.name: empty for slot in graph.inputs if slot.name.startswith("past.")}
 
     @property
@@ -47,7 +49,7 @@ class GrowingSession:
         return sum(tensor.nbytes for tensor in self.past.values())
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> str:
         """See Continuable."""
         return self.graph.device
 
@@ -92,12 +94,12 @@ class GrowingSession:
 
     def _run(self, given: Mapping[str, Tensor]) -> list[Tensor]:
         graph, layout = self.graph, self.layout
-        kept = {slot.name: given[slot.name].to(slot.device, slot.dtype).contiguous() for slot in graph.inputs}
+        kept = {slot.name: given[slot.name].to(slot.device, getattr(torch, slot.dtype)).contiguous() for slot in graph.inputs}
         batch, places = len(next(iter(kept.values()))), kept["places"].shape[1] if "places" in kept else 1
         outputs: dict[str, Tensor | None] = {
             slot.name: None
             if slot.name.startswith("present.")
-            else torch.empty(batch, *sizes_of(slot.axes, places), dtype=layout.dtype, device=graph.device)
+            else torch.empty(batch, *sizes_of(slot.axes, places), dtype=layout.in_torch, device=graph.device)
             for slot in graph.outputs
         }
         bound = graph.bind(kept, outputs)
@@ -111,13 +113,13 @@ class GrowingSession:
 class GrowingDecoder:
     """See modelgraft.plugin.Decoder. Rows are padded on the left and masked."""
 
-    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, graph: Graph, layout: Caches, embed: Callable[[Any], Any]) -> None:
         """embed: as for GroupedDecoder."""
         self.graph, self.layout, self.embed = graph, layout, embed
 
     def start(
         self,
-        prompts: Sequence[Tensor],
+        prompts: Sequence[Array],
         *,
         conditions: Any = None,
         room: int,  # noqa: ARG002 it grows
@@ -136,7 +138,7 @@ class AloneSession(GrowingSession):
     """A session of a decoder alone."""
 
     def __init__(
-        self, decoder: GrowingDecoder, prompts: Sequence[Tensor], places: Places | None = None, standings: Sequence[Standing] | None = None
+        self, decoder: GrowingDecoder, prompts: Sequence[Array], places: Places | None = None, standings: Sequence[Standing] | None = None
     ) -> None:
         super().__init__(decoder.graph, decoder.layout, len(prompts))
         self.embed = decoder.embed
@@ -150,15 +152,16 @@ class AloneSession(GrowingSession):
     def step(self, tokens: Tensor) -> Tensor:
         """See Session."""
         self._grow(1)
-        return self._read(self.embed(tokens.cpu())[:, None], self._stood((self.mask.sum(-1) - 1 + self.ahead)[:, None], None, ()))
+        embeds, positions = as_tensor(self.embed(tokens.cpu())), (self.mask.sum(-1) - 1 + self.ahead)[:, None]
+        return self._read(embeds[:, None], self._stood(positions, None, ()))
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 it grows
+    def extend(self, prompt: Array, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 it grows
         """See Continuable."""
         start = self.length
         self._grow(len(prompt))
         positions = torch.arange(start, start + len(prompt))[None]
         self.ahead = torch.zeros(1, dtype=torch.int64)
-        self._read(prompt[None], self._stood(positions, conditions, [0]), places, [-start])
+        self._read(as_tensor(prompt)[None], self._stood(positions, conditions, [0]), places, [-start])
 
     def reorder(self, rows: Tensor) -> None:
         """See Session."""
@@ -213,7 +216,7 @@ class CrossingDecoder:
         self,
         prompts: Sequence[Tensor],
         *,
-        conditions: Sequence[Tensor] | None = None,
+        conditions: Sequence[Array] | None = None,
         room: int,  # noqa: ARG002 it grows
         states: bool = False,  # noqa: ARG002 the graph decides
         places: Places | None = None,
@@ -225,8 +228,8 @@ class CrossingDecoder:
         encoder, crossing = self.graphs.get("encoder"), self.graphs["crossing"]
         if encoder is not None:
             feed = {"inputs_embeds": memory, "attention_mask": mask}
-            (memory,) = encoder(*(feed[slot.name] for slot in encoder.inputs))
-        cross = dict(zip((slot.name for slot in crossing.outputs), crossing(memory), strict=True))
+            memory = as_tensor(*encoder(*(feed[slot.name] for slot in encoder.inputs)))
+        cross = dict(zip((slot.name for slot in crossing.outputs), map(as_tensor, crossing(memory)), strict=True))
         return CrossingSession(self, prompts, cross, mask)
 
 
@@ -256,12 +259,12 @@ def pick(held: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     return {name: tensor.index_select(0, rows.to(tensor.device)) for name, tensor in held.items()}
 
 
-def padded(prompts: Sequence[Tensor], layout: Caches, *, left: bool) -> tuple[Tensor, Tensor]:
+def padded(prompts: Sequence[Array], layout: Caches, *, left: bool) -> tuple[Tensor, Tensor]:
     """Stack prompts, float[tokens width] each: float[batch longest width], and int64[batch longest] that is 1 where one stands."""
     longest = max(map(len, prompts))
-    whole = torch.zeros(len(prompts), longest, layout.width, dtype=layout.dtype)
+    whole = torch.zeros(len(prompts), longest, layout.width, dtype=layout.in_torch)
     mask = torch.zeros(len(prompts), longest, dtype=torch.int64)
     for row, prompt in enumerate(prompts):
         place = slice(longest - len(prompt), longest) if left else slice(0, len(prompt))
-        whole[row, place], mask[row, place] = prompt, 1
+        whole[row, place], mask[row, place] = as_tensor(prompt), 1
     return whole, mask

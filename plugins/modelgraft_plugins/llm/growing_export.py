@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from modelgraft.plugin import Tracer
 from modelgraft_plugins.llm.both_ways import block_masks
 from modelgraft_plugins.llm.grouped_query import Traced, layout_of, placed, states_of, traced_places
-from modelgraft_plugins.llm.sizes import Caches
+from modelgraft_plugins.llm.sizes import Caches, named
 
 Model = Any  # a model of transformers, which is only partly annotated
 
@@ -135,7 +135,7 @@ def _held(model: Model) -> Caches:
     """The sizes of a decoder, with the heads that its own cache holds: Falcon repeats keys for each head before they get there."""
     layout, cache = layout_of(model), DynamicCache()
     with torch.no_grad():
-        model(inputs_embeds=torch.zeros(1, 1, layout.width, dtype=layout.dtype), past_key_values=cache, use_cache=True)
+        model(inputs_embeds=torch.zeros(1, 1, layout.width, dtype=layout.in_torch), past_key_values=cache, use_cache=True)
     _, heads, _, width = _flat(cache)[0].shape
     return replace(layout, kv_heads=heads, head_width=width)
 
@@ -153,8 +153,8 @@ def traced_decoder(model: Model, layers: Sequence[int] = (), *, reads: str = "on
     """The model as the graph calls it, its sizes, and what it is traced with: two rows of five tokens after three."""
     layout = replace(_held(model), reads=reads)
     any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
-    past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.dtype) for _ in range(2 * layout.layers)]
-    embeds, beside = torch.randn(2, 5, layout.width, dtype=layout.dtype), traced_places(any_size, layers)
+    past = [torch.randn(2, layout.kv_heads, 3, layout.head_width, dtype=layout.in_torch) for _ in range(2 * layout.layers)]
+    embeds, beside = torch.randn(2, 5, layout.width, dtype=layout.in_torch), traced_places(any_size, layers)
     seen = reads != "onward"
     blocks = [torch.tensor([[-1, -1, -1, 0, 0, -1, 1, 1]]).repeat(2, 1)] * seen
     given = Traced(
@@ -179,7 +179,7 @@ def cross_layout_of(model: Model) -> Caches:
         head_width=getattr(config, "d_kv", None) or width // heads,
         width=width,
         vocab=model.get_output_embeddings().weight.shape[0],
-        dtype=model.dtype,
+        dtype=named(model.dtype),
     )
 
 
@@ -193,7 +193,7 @@ def export_crossing(model: Model, tracer: Tracer, *, encoder: Model | None, star
         encoder = None if encoder is None else model.get_encoder()
     layout = cross_layout_of(model)
     any_size = Dim.DYNAMIC
-    kind = layout.dtype
+    kind = layout.in_torch
     if encoder is not None:
         tracer.trace(
             _Encoder(encoder),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from modelgraft.plugin import Answers, Likelihood
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FEWER = float("-inf")  # what a text that is not there is worth: it is never the likeliest one
 
@@ -25,6 +26,8 @@ def chosen(answers: Answers, decode: Callable[[list[int]], str], *, by_mean: boo
 
 def judged(likely: Sequence[Sequence[Likelihood]]) -> dict[str, Tensor]:
     """The outputs that tell of texts, of each record: records with fewer of them than others, and shorter texts, are filled up."""
+    import torch
+
     most = max(map(len, likely), default=0)
     longest = max((len(one.ids) for texts in likely for one in texts), default=0)
     whole = torch.full((len(likely), most), FEWER)

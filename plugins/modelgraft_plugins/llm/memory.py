@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from modelgraft_plugins.llm.looking import Look
-from modelgraft_plugins.llm.stepping import DecodeStep
+if TYPE_CHECKING:
+    from modelgraft_plugins.llm.holding import Held, Holding
+    from modelgraft_plugins.llm.looking import Look
+    from modelgraft_plugins.llm.stepping import DecodeStep
 
 
 @dataclass(slots=True, eq=False)
 class Memory:
-    """What the sessions of a decoder are bound to, one after the other.
+    """What the sessions of a decoder are bound to, one after the other: arrays on the host, tensors on a device.
 
     cache     keys and values of the layers by turns, float[batch kv_heads capacity head_width];  outputs  what runs write beside these
     capacity  tokens that may be read into it
@@ -22,13 +23,13 @@ class Memory:
     logits  float[batch vocab]: behind the last position of each row, as the outputs hold them
     """
 
-    cache: list[Tensor]
+    cache: list[Held]
     capacity: int
-    outputs: dict[str, Tensor]
-    beside: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Held]
+    beside: dict[str, Held] = field(default_factory=dict)
     one: DecodeStep | None = None
     looks: dict[int, Look] = field(default_factory=dict)
-    logits: Tensor = field(init=False)
+    logits: Held = field(init=False)
 
     def __post_init__(self) -> None:
         logits = self.outputs["logits"]
@@ -37,19 +38,19 @@ class Memory:
     @property
     def bytes(self) -> int:
         """What it takes."""
-        return sum(tensor.nbytes for tensor in (*self.cache, *self.outputs.values(), *self.beside.values()))
+        return sum(held.nbytes for held in (*self.cache, *self.outputs.values(), *self.beside.values()))
 
     def row(self, row: int) -> Memory:
         """The memory of one row, which is a part of this."""
         one = slice(row, row + 1)
-        cache, outputs = [slab[one] for slab in self.cache], {name: tensor[one] for name, tensor in self.outputs.items()}
-        return Memory(cache, self.capacity, outputs, {name: tensor[one] for name, tensor in self.beside.items()})
+        cache, outputs = [slab[one] for slab in self.cache], {name: held[one] for name, held in self.outputs.items()}
+        return Memory(cache, self.capacity, outputs, {name: held[one] for name, held in self.beside.items()})
 
-    def picked(self, rows: Tensor) -> Memory:
-        """Other memory, with these rows, int64[n] on its device; nothing is bound to it."""
-        cache = [slab.index_select(0, rows) for slab in self.cache]
-        outputs = {name: tensor.index_select(0, rows) for name, tensor in self.outputs.items()}
-        return Memory(cache, self.capacity, outputs, {name: tensor.index_select(0, rows) for name, tensor in self.beside.items()})
+    def picked(self, rows: Sequence[int], holding: Holding) -> Memory:
+        """Other memory, with these rows; nothing is bound to it."""
+        cache = [holding.rows(slab, rows) for slab in self.cache]
+        outputs = {name: holding.rows(held, rows) for name, held in self.outputs.items()}
+        return Memory(cache, self.capacity, outputs, {name: holding.rows(held, rows) for name, held in self.beside.items()})
 
 
 def sizes_of(axes: Sequence[int | str], places: int) -> list[int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder
+from modelgraft.plugin import Decoder, as_tensor
 from modelgraft_plugins.llm.causal_writer import CausalWriter
 from modelgraft_plugins.llm.prompts import Prompt
 from modelgraft_plugins.llm.shown import Shown
@@ -17,6 +17,8 @@ from modelgraft_plugins.llm.writer import Embed, Given
 
 class PrefixWriter(CausalWriter):
     """Every token looks at the vectors of its record; no prompt says where they stand."""
+
+    arrays: ClassVar[bool] = False
 
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer; behind the fields come the vectors, float[batch vectors width]."""
@@ -32,7 +34,7 @@ class PrefixWriter(CausalWriter):
 
     def conditions(self, prompts: Sequence[Prompt], values: Sequence[Any]) -> Shown:
         """See CausalWriter."""
-        return Shown(values[-1][:, None], [torch.ones(len(prompt.ids), dtype=torch.int64) for prompt in prompts])
+        return Shown(as_tensor(values[-1])[:, None], [torch.ones(len(prompt.ids), dtype=torch.int64) for prompt in prompts])
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
         """See Writer."""

@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from modelgraft.plugin import InputError
+from modelgraft.plugin import Array, InputError
 from modelgraft_plugins import long_texts
 from modelgraft_plugins.llm import dialogues, standing
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.dialogues import USER, Learnt, Turn
+from modelgraft_plugins.llm.embedded import cut, is_embedded, joined, spliced
 from modelgraft_plugins.llm.ports import TARGET
-from modelgraft_plugins.llm.ragged import Beside, Ragged
+from modelgraft_plugins.llm.ragged import Beside, Ragged, deep_of
 from modelgraft_plugins.llm.standing import Medium
 from modelgraft_plugins.llm.template import Field
 from modelgraft_plugins.llm.tokens import Tokenizer, as_letters
@@ -40,11 +38,11 @@ class Prompt:
     """
 
     ids: list[int]
-    media: Tensor | None
+    media: Array | None
     places: list[int]
     given: tuple[tuple[int, ...], ...] = ()
     shown: tuple[Medium, ...] = ()
-    deep: Tensor | None = None
+    deep: Array | None = None
     learnt: Learnt | None = None
 
     @property
@@ -58,14 +56,9 @@ class Prompt:
         taken = frozenset(self.places)
         return [place for place, token in enumerate(self.ids) if token != SLOT and place not in taken]
 
-    def embed(self, table: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-        """float[tokens width]: embedded tokens with the media in their places."""
-        ids = torch.tensor(self.ids, device=device)
-        if self.media is None:
-            return table(ids)
-        places = torch.tensor(self.places, device=device)
-        embedded = table(ids.index_fill(0, places, 0))
-        return embedded.index_copy(0, places, self.media.to(device=embedded.device, dtype=embedded.dtype))
+    def embed(self, table: Callable[[Any], Any], device: str) -> Array:
+        """float[tokens width]: embedded tokens with the media in their places; device: of what embeds in torch."""
+        return spliced(table, self.ids, self.media, self.places, device=device)
 
 
 class PromptWriter:
@@ -114,11 +107,11 @@ class PromptWriter:
 
         return Prompt(
             ids,
-            torch.cat(shares) if shares else None,
+            joined(shares) if shares else None,
             places,
             behind,
             self._seen(places, media, beside),
-            _deep(media, beside),
+            deep_of(media, beside),
             dialogues.learnt(ids, text, turns, begun, marks=self.tokenizer.named_ids) if learns else None,
         )
 
@@ -134,12 +127,12 @@ class PromptWriter:
         together, _ = self._tokenise([*segments[:-1], segments[-1] + text], sizes, is_chat=is_chat)
         return tuple(together[len(ids) :] if together[: len(ids)] == ids else self.tokenizer.plain(text))
 
-    def _media(self, record: Mapping[str, Value]) -> tuple[dict[str, Value], list[Tensor], list[Beside | None]]:
+    def _media(self, record: Mapping[str, Value]) -> tuple[dict[str, Value], list[Array], list[Beside | None]]:
         """The record with a placeholder for each of several media, the media of all fields in their order, and what is said of each.
 
         Raises InputError where a branch gave nothing for one of several.
         """
-        media: list[Tensor] = []
+        media: list[Array] = []
         beside: list[Beside | None] = []
         written = dict(record)
         several = {field.name for field in self.config.fields if field.many}
@@ -149,8 +142,8 @@ class PromptWriter:
                 beside += value.beside
                 written[name] = self.tokenizer.placeholder * len(value.media)
                 continue
-            found = value if name in several else [value] if isinstance(value, Tensor) else []
-            if lost := [number for number, medium in enumerate(found, 1) if not isinstance(medium, Tensor)]:
+            found = value if name in several else [value] if is_embedded(value) else []
+            if lost := [number for number, medium in enumerate(found, 1) if not is_embedded(medium)]:
                 raise InputError(f"{self.node}.{name}: there are {len(found)} media, and no embeddings of number {lost[0]}")
             media += found
             beside += [None] * len(found)
@@ -158,7 +151,7 @@ class PromptWriter:
                 written[name] = self.tokenizer.placeholder * len(found)
         return written, media, beside
 
-    def _seen(self, places: Sequence[int], media: Sequence[Tensor], beside: Sequence[Beside | None]) -> tuple[Medium, ...]:
+    def _seen(self, places: Sequence[int], media: Sequence[Array], beside: Sequence[Beside | None]) -> tuple[Medium, ...]:
         """The media with their places, where anybody asks where they stand."""
         if self.config.reads != "media" and all(told is None or told.grid is None for told in beside):
             return ()
@@ -222,7 +215,7 @@ class PromptWriter:
             why = f"{self.config.kind or 'the model'} has {limit:,} positions" if limit else "no more are read at once"
             raise InputError(f"{has}, and {why}: shorten it")
 
-    def _refuse_unmarked(self, media: Sequence[Tensor]) -> None:
+    def _refuse_unmarked(self, media: Sequence[Array]) -> None:
         """Media beside the fields are marked by a token, which stands for nothing else."""
         placeholder = self.tokenizer.placeholder
         if self.tokenizer.placeholder_id is None:
@@ -258,11 +251,7 @@ class PromptWriter:
         """The template with its fields. guarded: tokens that the texts of fields hold as letters alone."""
         several = {field.name for field in self.config.fields if field.many or field.ragged}  # which hold placeholders already
         written = {
-            name: self.tokenizer.placeholder
-            if isinstance(value, Tensor)
-            else str(value)
-            if name in several
-            else as_letters(str(value), guarded)
+            name: self.tokenizer.placeholder if is_embedded(value) else str(value) if name in several else as_letters(str(value), guarded)
             for name, value in record.items()
         }
         return "".join(written[piece.name] if isinstance(piece, Field) else piece for piece in self.config.pieces)
@@ -302,21 +291,21 @@ class PromptWriter:
 
     # -- media --------------------------------------------------------------------------------------------------------
 
-    def _shares(self, media: Sequence[Tensor], places: int, *, may_split: bool) -> list[Tensor]:
+    def _shares(self, media: Sequence[Array], places: int, *, may_split: bool) -> list[Array]:
         """Which embeddings go to which place; `may_split`: one field holds the media of a whole conversation, in equal shares."""
         if len(media) == places:
             return list(media)
         if media:
-            whole = torch.cat(list(media))
+            whole = joined(media)
             if places and (len(whole) == places or (may_split and len(media) == 1 and len(whole) % places == 0)):
-                return list(torch.split(whole, len(whole) // places))
+                return cut(whole, [len(whole) // places] * places)
         count, sizes = len(media), " + ".join(str(len(medium)) for medium in media)
         places_said = f"{places} place{'s' if places != 1 else ''} for media ('{self.tokenizer.placeholder}')"
         raise InputError(
             f"{self.node}: the prompt has {places_said}, but there {'is' if count == 1 else 'are'} {count}, of {sizes} embeddings"
         )
 
-    def _spelt(self, segments: Sequence[str], media: Sequence[Tensor], beside: Sequence[Beside | None]) -> tuple[list[str], list[Tensor]]:
+    def _spelt(self, segments: Sequence[str], media: Sequence[Array], beside: Sequence[Beside | None]) -> tuple[list[str], list[Array]]:
         """The text with the words of each medium in its place, and what stands in the places then.
 
         What words begin and end with is not written again where it stands around the place already.
@@ -325,7 +314,7 @@ class PromptWriter:
         places = len(segments) - 1
         if places != len(media):
             raise InputError(self._other_number(places, len(media)))
-        spelt, shares = [segments[0]], list[Tensor]()
+        spelt, shares = [segments[0]], list[Array]()
         for number, (medium, told, after) in enumerate(zip(media, beside, segments[1:], strict=True), 1):
             first, *more = [""] * 2 if told is None or told.words is None else told.words.split(self.tokenizer.placeholder)
             if not more or len(medium) % len(more):
@@ -337,7 +326,7 @@ class PromptWriter:
             spelt[-1] += first
             spelt += more
             spelt[-1] += after
-            shares += torch.split(medium, len(medium) // len(more)) if len(medium) else [medium] * len(more)
+            shares += cut(medium, [len(medium) // len(more)] * len(more))
         return [self._edged(text) for text in spelt], shares
 
     def _edged(self, text: str) -> str:
@@ -386,12 +375,3 @@ class PromptWriter:
         for index, segment in enumerate(segments):
             ids += ([SLOT] if index else []) + self.tokenizer.plain(segment)
         return ids if is_chat or own is not None else [*ids, *self.tokenizer.after]
-
-
-def _deep(media: Sequence[Tensor], beside: Sequence[Beside | None]) -> Tensor | None:
-    """float[layers tokens width]: what is added to the media behind the first layers; zeros for those that bring nothing."""
-    brought = [None if told is None else told.deep for told in beside]
-    layers = next((deep.shape[0] for deep in brought if deep is not None), 0)
-    if not layers:
-        return None
-    return torch.cat([one.new_zeros(layers, *one.shape) if deep is None else deep for one, deep in zip(media, brought, strict=True)], 1)

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from modelgraft.plugin import InputError
+from modelgraft.plugin import Array, InputError, as_tensor
+from modelgraft_plugins.llm.embedded import cut
 from modelgraft_plugins.llm.template import DEEP, GRIDS, LENGTHS, PACES, WORDS, Field
 
 
@@ -26,14 +24,14 @@ class Beside:
     words: str | None = None
     grid: tuple[int, int, int] | None = None
     pace: float = 1
-    deep: Tensor | None = None
+    deep: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ragged:
     """The media of one record in their order, float[tokens width] each, and what is said of each."""
 
-    media: list[Tensor]
+    media: list[Array]
     beside: list[Beside]
 
 
@@ -53,7 +51,7 @@ def gathered(fields: Sequence[Field], values: Mapping[str, Any], *, node: str) -
     return found
 
 
-def _record(embedded: Tensor, told: Mapping[str, Any], row: int, *, place: str) -> Ragged:
+def _record(embedded: Array, told: Mapping[str, Any], row: int, *, place: str) -> Ragged:
     """The media of one record, float[tokens width]."""
     lengths: list[int] = [int(length) for length in told[LENGTHS][row].tolist()]
     which = f" of record {row + 1}" if len(told[LENGTHS]) > 1 else ""
@@ -77,15 +75,27 @@ def _record(embedded: Tensor, told: Mapping[str, Any], row: int, *, place: str) 
         )
         for number in range(len(lengths))
     ]
-    return Ragged(list(torch.split(embedded[: sum(lengths)], lengths)) if lengths else [], beside)
+    return Ragged(cut(embedded, lengths), beside)
 
 
-def _deep(given: Any, embedded: Tensor, lengths: Sequence[int], row: int, *, place: str) -> Sequence[Tensor | None]:
+def _deep(given: Any, embedded: Array, lengths: Sequence[int], row: int, *, place: str) -> Sequence[Array | None]:
     """Of each medium what stands behind its embeddings, float[layers tokens width]; `given`: of all records, None for nothing."""
     if given is None or not lengths:
         return [None] * len(lengths)
-    found: Tensor = given[row]
-    if found.ndim != embedded.ndim + 1 or found.shape[1:] != embedded.shape:
+    found: Array = given[row]
+    if found.ndim != embedded.ndim + 1 or tuple(found.shape[1:]) != tuple(embedded.shape):
         wanted = "one for each of them in every layer"
         raise InputError(f"{place} is {list(found.shape)}, and there are {list(embedded.shape)} embeddings; wanted: {wanted}")
-    return torch.split(found[:, : sum(lengths)], list(lengths), 1)
+    return cut(found, lengths, 1)
+
+
+def deep_of(media: Sequence[Array], beside: Sequence[Beside | None]) -> Array | None:
+    """float[layers tokens width]: what is added to the media behind the first layers, zeros for those that bring nothing. A tensor."""
+    brought = [None if told is None or told.deep is None else as_tensor(told.deep) for told in beside]
+    layers = next((deep.shape[0] for deep in brought if deep is not None), 0)
+    if not layers:
+        return None
+    import torch
+
+    filled = [as_tensor(one).new_zeros(layers, *one.shape) if deep is None else deep for one, deep in zip(media, brought, strict=True)]
+    return torch.cat(filled, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelgraft.plugin import Decoder, InputError
+from modelgraft.plugin import Decoder, InputError, as_tensor
 from modelgraft_plugins.llm import Seq2SeqConfig, memories
 from modelgraft_plugins.llm import starts as beginnings
 from modelgraft_plugins.llm.ports import TARGET
@@ -70,10 +70,11 @@ class Seq2SeqWriter(TaughtWriter):
     def _read(self, values: Sequence[Any], embed: Embed, *, records: int) -> tuple[list[Tensor], list[Sequence[int]]]:
         """Of each record what the encoder reads, or its memory, float[tokens width], and the tokens in it. records: see `prompts`."""
         if self.config.encoder == "none":
-            memory = memories.rows(values[0], values[1] if len(values) > 1 else None, kind=self.config.kind, node=self.runtime.node)
+            mask = as_tensor(values[1]) if len(values) > 1 else None
+            memory = memories.rows(as_tensor(values[0]), mask, kind=self.config.kind, node=self.runtime.node)
             return memory, [()] * len(memory)
         prompts = self.prompts(values, None, records=records)
-        return [prompt.embed(embed, self.device) for prompt in prompts], [prompt.said for prompt in prompts]
+        return [as_tensor(prompt.embed(embed, self.device)) for prompt in prompts], [prompt.said for prompt in prompts]
 
     def _starts(self, decoder: Decoder, memory: Sequence[Tensor]) -> Sequence[tuple[int, ...]]:
         """What the answer of each record begins with."""
@@ -88,7 +89,7 @@ class Seq2SeqWriter(TaughtWriter):
     def _heard(self, decoder: Decoder, starts: Sequence[Sequence[int]], memory: Sequence[Tensor]) -> list[int]:
         """The likeliest language of each record, by the logits behind the start token."""
         session = decoder.start([torch.tensor(start) for start in starts], conditions=memory, room=0)
-        logits = session.logits
+        logits: Tensor = as_tensor(session.logits)
         ids = torch.tensor(sorted(self.config.languages.values()), device=logits.device)
         found: list[int] = ids[logits[:, ids].argmax(-1)].tolist()
         session.close()

@@ -2,19 +2,20 @@
 
 A token of a text stands at one number. A token of a picture stands at a frame, a row and a column, all counted on from where the text
 before the picture ended, and the text goes on behind the longer side of the picture: M-RoPE, Wang et al. 2024 (arXiv 2409.12191, section
-2.1), as `get_rope_index` of transformers 5.23 counts.
+2.1), as `get_rope_index` of transformers 5.23 counts. All of it is computed by torch, which is imported for prompts that ask for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from modelgraft.plugin import InputError
 from modelgraft_plugins.llm.ragged import Beside
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AXES = 3  # frames, rows, columns
 
@@ -73,6 +74,8 @@ class Standing:
         more = count - len(self.axes)
         if more <= 0:
             return self.axes[:count]
+        import torch
+
         words = (self.behind + torch.arange(more))[:, None].expand(more, AXES)
         return torch.cat([self.axes, words])
 
@@ -82,6 +85,8 @@ def stand(count: int, media: Sequence[Medium], *, node: str) -> Standing:
 
     Raises InputError for a grid that is not the size of its medium, or whose embeddings do not follow each other.
     """
+    import torch
+
     axes, blocks = torch.empty(count, AXES, dtype=torch.int64), torch.full((count,), -1, dtype=torch.int64)
     place = position = 0
     for number, medium in enumerate(media):
@@ -105,6 +110,8 @@ def stand(count: int, media: Sequence[Medium], *, node: str) -> Standing:
 
 def laid(standings: Sequence[Standing], capacity: int, *, offsets: Sequence[int]) -> Tensor:
     """int64[rows capacity 3]: where the tokens of each row stand, those behind the prompts too; 0 before its offset."""
+    import torch
+
     rows = []
     for standing, offset in zip(standings, offsets, strict=True):
         told = standing.further(capacity - offset)
@@ -119,6 +126,8 @@ def heard(standings: Sequence[Standing] | None, count: int, *, offsets: Sequence
     """
     if standings is None or all(standing.deep is None for standing in standings):
         return None
+    import torch
+
     found, there = list[Tensor](), torch.zeros(len(standings), count, dtype=torch.bool)
     for row, standing, offset in zip(there, standings, offsets, strict=True):
         if standing.deep is not None:
@@ -144,6 +153,8 @@ def alike(one: Sequence[Standing] | None, other: Sequence[Standing] | None, toke
     """
     if one is None and other is None:
         return True
+    import torch
+
     added = [heard(given, tokens, offsets=[0]) for given in (one, other)]
     added = [None if told is None or not told[0].any() else told for told in added]
     if (added[0] is None) != (added[1] is None):

@@ -5,117 +5,122 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+import numpy
 
-from modelgraft.plugin import Bound, Graph
+from modelgraft.plugin import Bound, Graph, Table, as_array, as_tensor
+from modelgraft_plugins.llm.holding import Held, Holding, ids_of
 
-Given = Tensor | Sequence[int]  # one token per row: int64[batch], or numbers
-BY_NUMPY = (torch.float32, torch.float16, torch.float64)  # what numpy can copy; it has no bfloat16
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from modelgraft_plugins.llm.sizes import Caches
+
+Given = Any  # one token per row: numbers, an array, or on a device a tensor there, int64[batch]
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Input embeddings that are the rows of a table, float[vocabulary width], and nothing more: no scale, no projection."""
 
-    table: Tensor
+    table: Table
 
-    def __call__(self, ids: Tensor) -> Tensor:
-        """int64[n] -> float32[n width]."""
-        return functional.embedding(ids, self.table).to(torch.float32)
+    def __call__(self, ids: Any) -> NDArray[Any]:
+        """int64[n], as numbers, an array or a tensor -> float32[n width]."""
+        return self.table.rows(as_array(ids))
 
 
 class Lookup:
     """Writes the embeddings of tokens where a step reads them.
 
-    Rows of a table (`Rows`, `nn.Embedding`) are copied: on the host through numpy, which takes half a microsecond where torch
-    takes ten; on a device from a copy of the table there, so that tokens need not come to the host. Everything else is
-    computed on the host.
+    Rows of a table (`Rows`) are copied: on the host by numpy, half a microsecond each; on a device from a copy of the table there, so
+    that tokens need not come to the host. Everything else is computed by who gave it, as torch does it, on the host.
     """
 
-    def __init__(self, embed: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device, *, by_numpy: bool) -> None:
-        self.embed, self.by_numpy = embed, by_numpy
-        self.table = _table_of(embed)
-        if self.table is not None and not by_numpy:
-            self.table = self.table.to(device, dtype)
+    def __init__(self, embed: Callable[[Any], Any], dtype: str, holding: Holding, *, on_host: bool) -> None:
+        self.embed, self.on_host = embed, on_host
+        self.table = embed.table if isinstance(embed, Rows) else None
+        self.there = self.table.tensor().to(holding.empty((0,), dtype)) if self.table is not None and not on_host else None
 
-    def into(self, target: Tensor) -> Callable[[Given], object]:
+    def into(self, target: Held) -> Callable[[Given], object]:
         """What writes the embeddings of one token per row into float[batch 1 width]."""
         rows, table = target[:, 0], self.table
         if table is None:
-            return lambda tokens: rows.copy_(self.embed(_tensor(tokens).cpu()))
-        if not self.by_numpy:
-            return lambda tokens: torch.index_select(table, 0, _tensor(tokens), out=rows)
-        if table.dtype is torch.bfloat16 and rows.dtype is torch.float32:
-            return partial(_copy_bits, table.view(torch.int16).numpy(), rows.view(torch.int32).numpy())
-        if table.dtype not in BY_NUMPY:
-            return lambda tokens: rows.copy_(table.index_select(0, _tensor(tokens)))
-        return partial(_copy_rows, table.numpy(), rows.numpy())
+            return partial(_computed, self.embed, rows, as_array if self.on_host else as_tensor)
+        if self.there is not None:
+            return partial(_copy_there, self.there, rows)
+        if table.is_bits and rows.dtype == numpy.float32:
+            return partial(_copy_bits, table.numbers, rows.view(numpy.uint32))
+        return partial(_copy_rows, table.numbers, rows) if not table.is_bits else partial(_copy_widened, table, rows)
 
 
-def _tensor(tokens: Given) -> Tensor:
-    return tokens if isinstance(tokens, Tensor) else torch.tensor(tokens)
+def _computed(embed: Callable[[Any], Any], target: Held, taken: Callable[[Any], Any], tokens: Given) -> None:
+    import torch
+
+    target[...] = taken(embed(torch.tensor(ids_of(tokens))))
 
 
-def _ids(tokens: Given) -> Sequence[int]:
-    found: Sequence[int] = tokens.tolist() if isinstance(tokens, Tensor) else tokens
-    return found
+def _copy_there(table: Tensor, target: Tensor, tokens: Given) -> None:
+    import torch
+
+    torch.index_select(table, 0, tokens if isinstance(tokens, torch.Tensor) else torch.tensor(ids_of(tokens)), out=target)
 
 
-def _copy_rows(table: Any, target: Any, tokens: Given) -> None:
-    """Through numpy arrays, which share the memory of tensors (`Any`: numpy is not imported here)."""
-    for row, token in enumerate(_ids(tokens)):
+def _copy_rows(table: NDArray[Any], target: NDArray[Any], tokens: Given) -> None:
+    for row, token in enumerate(tokens):
         target[row] = table[token]
 
 
-def _copy_bits(table: Any, target: Any, tokens: Given) -> None:
-    """bfloat16 as int16 to float32 as int32: the one is the upper half of the other."""
-    for row, token in enumerate(_ids(tokens)):
+def _copy_bits(table: NDArray[Any], target: NDArray[Any], tokens: Given) -> None:
+    """bfloat16 as uint16 to float32 as uint32: the one is the upper half of the other."""
+    for row, token in enumerate(tokens):
         target[row] = table[token]
     target <<= 16
 
 
-def _table_of(embed: Callable[[Tensor], Tensor]) -> Tensor | None:
-    if isinstance(embed, Rows):
-        return embed.table
-    if type(embed) is nn.Embedding and embed.max_norm is None:  # a class made from it may scale what it looks up
-        return embed.weight.detach()
-    return None
+def _copy_widened(table: Table, target: NDArray[Any], tokens: Given) -> None:
+    target[...] = table.rows(tokens)
+
+
+def inputs_for(holding: Holding, layout: Caches, batch: int, *, gives_states: bool) -> dict[str, Held]:
+    """Memory for what a graph takes that reads one token per row: see grouped.py, but for what differs between graphs."""
+    return {
+        "inputs_embeds": holding.empty((batch, 1, layout.width), layout.dtype),
+        "position_ids": holding.empty((batch, 1, *([layout.axes] if layout.axes else [])), "int64"),
+        "seqlens_k": holding.empty((batch,), "int32"),
+        "total": numpy.empty(1, dtype=numpy.int32),
+        **({"places": holding.zeros((batch, 1), "int64")} if gives_states else {}),
+    }
 
 
 class DecodeStep:
     """A graph that reads one token per row: each call moves its counters on, looks the tokens up, and runs.
 
-    Nothing is bound again and nothing is allocated. On the host the counters are written through numpy, for the same reason
-    as in `Lookup`. On CUDA the run is recorded and replayed where the graph can.
+    Nothing is bound again and nothing is allocated. On CUDA the run is recorded and replayed where the graph can.
     """
 
     def __init__(
         self,
         graph: Graph,
         bound: Bound,
-        inputs: Mapping[str, Tensor],
-        logits: Tensor,
+        inputs: Mapping[str, Held],
+        logits: Held,
         *,
         capacity: int,
         lookup: Lookup,
+        holding: Holding,
         captures: bool,
     ) -> None:
         """What is bound already.
 
-        inputs    by name;  logits  what the run writes;  capacity  of the cache
+        inputs    by name, `total` an array;  logits  what the run writes;  capacity  of the cache
         captures  the run may be recorded, where the graph can do that
         """
-        self.bound, self.inputs, self.logits, self.capacity = bound, inputs, logits, capacity
+        self.bound, self.inputs, self.logits, self.capacity, self.holding = bound, inputs, logits, capacity, holding
         self.on_host = not graph.is_ordered
-        self.positions: Any = inputs["position_ids"]  # a tensor, or an array of numpy on the same memory
-        self.before: Any = inputs["seqlens_k"]
-        self.total: Any = inputs["total"].numpy()
-        if self.on_host:
-            self.positions, self.before = self.positions.numpy(), self.before.numpy()
+        self.positions, self.before, self.total = inputs["position_ids"], inputs["seqlens_k"], inputs["total"]
         self.longest, self.is_level = 0, False  # tokens that the longest row holds, and whether all hold as many
         self.is_counted = True  # a token stands at its number
         self.place = lookup.into(inputs["inputs_embeds"])
@@ -124,11 +129,11 @@ class DecodeStep:
 
     def start(self, lengths: Sequence[int], ahead: Sequence[int]) -> None:
         """Say how many tokens each row holds before the next call, and how far they stand before their number."""
-        held = torch.tensor(lengths) - 1  # every call counts before it runs
-        stands = (held + torch.tensor(ahead)).view(-1, *[1] * (self.inputs["position_ids"].ndim - 1))
-        self.inputs["position_ids"].copy_(stands)
+        held = numpy.array(lengths, dtype=numpy.int64) - 1  # every call counts before it runs
+        stands = (held + numpy.array(ahead, dtype=numpy.int64)).reshape(-1, *[1] * (self.positions.ndim - 1))
+        self.positions[...] = self.holding.put(stands)
         self.is_counted = not any(ahead)
-        self.inputs["seqlens_k"].copy_(held)
+        self.before[...] = self.holding.put(held)
         self.longest, self.is_level = max(lengths) - 1, len(set(lengths)) == 1
         self.total.fill(self.capacity)
 

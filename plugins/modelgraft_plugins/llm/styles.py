@@ -1,20 +1,19 @@
-"""The styles of exported decoders: which graphs each has, and the decoder that is made of them. Imports no transformers."""
+"""The styles of exported decoders: which graphs each has, and the decoder that is made of them.
+
+Imports no transformers, and torch for those alone whose memory is torch's: all but "grouped".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from modelgraft.plugin import Decoder, Opened, Remembering
-from modelgraft_plugins.llm.gated_exported import GatedGroupedDecoder, GatedGrowingDecoder
 from modelgraft_plugins.llm.grouped import GroupedDecoder
-from modelgraft_plugins.llm.growing import CrossingDecoder, GrowingDecoder
 from modelgraft_plugins.llm.sizes import Caches, layout_of
 from modelgraft_plugins.llm.stepping import Rows
 
-Embed = Callable[[Tensor], Tensor]  # int64[n] -> float32[n width], the input embeddings
+Embed = Callable[[Any], Any]  # int64[n] -> float32[n width], the input embeddings
 EMBEDDINGS = "embeddings"  # what the table is kept as beside the graphs
 MODEL, MEDIA, CROSSING = "model", "media", ("decoder", "crossing", "encoder")  # names of graphs
 
@@ -29,16 +28,18 @@ def parts_of(opened: Opened) -> dict[str, Any]:
     notes = opened.notes
     layout = layout_of(notes["layout"])
     if notes["style"] == "crossing":
+        from modelgraft_plugins.llm.growing import CrossingDecoder
+
         graphs = {name: opened.graph(name) for name in CROSSING if name != "encoder" or notes["encodes"]}
-        embed = Rows(opened.tensor(EMBEDDINGS)) if notes["encodes"] else _nothing
+        embed = Rows(opened.table(EMBEDDINGS)) if notes["encodes"] else _nothing
         return {"decoder": CrossingDecoder(graphs, layout), "embed": embed}
-    embed = Rows(opened.tensor(EMBEDDINGS))
+    embed = Rows(opened.table(EMBEDDINGS))
     decoder = _STYLES[notes["style"]](opened, layout, embed)
     # Where tokens see those behind them, what a prompt begins with cannot be read before it is known how it goes on.
     return {"decoder": Remembering(decoder, embed) if layout.reads == "onward" else decoder, "embed": embed}
 
 
-def _nothing(ids: Tensor) -> Tensor:
+def _nothing(ids: Any) -> Any:
     raise AssertionError(f"a decoder alone embeds its own tokens, and was asked for {len(ids)}")
 
 
@@ -47,14 +48,20 @@ def _grouped(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
 
 
 def _growing(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
+    from modelgraft_plugins.llm.growing import GrowingDecoder
+
     return GrowingDecoder(opened.graph(MODEL), layout, embed)
 
 
 def _gated(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
+    from modelgraft_plugins.llm.gated_exported import GatedGroupedDecoder
+
     return GatedGroupedDecoder(opened.graph(MODEL), layout, embed, media=opened.graph(MEDIA))
 
 
 def _gated_growing(opened: Opened, layout: Caches, embed: Embed) -> Decoder:
+    from modelgraft_plugins.llm.gated_exported import GatedGrowingDecoder
+
     return GatedGrowingDecoder(opened.graph(MODEL), layout, embed, media=opened.graph(MEDIA))
 
 

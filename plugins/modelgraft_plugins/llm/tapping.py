@@ -1,21 +1,26 @@
-"""What taps give of answers and prompts: rows of unlike lengths as tensors. Like writer.py, it imports no transformers."""
+"""What taps give of answers and prompts: rows of unlike lengths as tensors. Like writer.py, it imports no transformers, and
+torch where something is tapped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import Answers, Places
 from modelgraft_plugins.llm.naming import Names
 from modelgraft_plugins.llm.pieces import pieces_of
 from modelgraft_plugins.llm.prompts import SLOT, Prompt
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def of_answers(answers: Answers, names: Names, taps: frozenset[str]) -> dict[str, Any]:
     """The taps of answers that are read, padded to the longest row of each."""
+    if not taps:
+        return {}
+    import torch
+
     found: dict[str, Any] = {}
     if "ids" in taps:
         found["ids"] = level([torch.tensor(ids, dtype=torch.int64) for ids in answers.ids], -1)
@@ -45,6 +50,8 @@ def of_prompts(asked: Sequence[Prompt], places: Places | None, names: Names, wan
     """The taps of prompts that are read. places: where their states were noted, None where nobody wants them."""
     found: dict[str, Any] = {}
     if "prompt_ids" in wanted:
+        import torch
+
         told = [dict.fromkeys(prompt.tokens) for prompt in asked]
         rows = [
             [token if place in there else SLOT for place, token in enumerate(prompt.ids)] for prompt, there in zip(asked, told, strict=True)
@@ -66,4 +73,6 @@ def _pieces_of(prompt: Prompt, names: Names) -> list[str]:
 
 def level(rows: Sequence[Tensor], filler: float) -> Tensor:
     """Stack rows of unequal lengths along their first axis."""
+    import torch
+
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=filler)

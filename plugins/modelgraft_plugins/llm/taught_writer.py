@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import InputError
-from modelgraft_plugins.llm import teaching
 from modelgraft_plugins.llm.pieces import pieces_of
 from modelgraft_plugins.llm.ports import TARGET, TAUGHT
-from modelgraft_plugins.llm.teaching import Batch, Lesson
 from modelgraft_plugins.llm.writer import Writer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelgraft_plugins.llm.teaching import Batch, Lesson
 
 Targets = Sequence[str] | None  # of each record the answer that it is to learn; None: nothing is wired
 
@@ -30,6 +30,8 @@ class TaughtWriter(Writer):
         wanted = wanted - TAUGHT.keys()
         if not taught:
             return super().run(values, parts, wanted=wanted)
+        import torch
+
         rest = [*values[:own], *values[own + len(others) :]]
         given = self._taught(values[place], rest, parts, with_states="target_states" in taught)
         given |= {"target_pieces": self._pieces(given["target_ids"])} if "target_pieces" in taught else {}
@@ -47,12 +49,16 @@ class TaughtWriter(Writer):
         """The outputs that tell of a given answer, of each record."""
         if "teach" not in parts:
             raise InputError(f"{self.runtime.node}.target_logits is there on torch alone, where models are trained: run this node on it")
+        from modelgraft_plugins.llm import teaching
+
         batch = self.batch(targets, values, parts, is_whole=with_states)
         own = [one.own(self.names.chosen()) for one in batch.lessons] if with_states else None
         return {**teaching.levelled(parts["teach"](batch, own), batch.lessons)}
 
     def _pieces(self, ids: Tensor) -> list[list[str]]:
         """What each token of `target_ids` says."""
+        from modelgraft_plugins.llm import teaching
+
         told, decode = self.names.tapped(), self.tokens().decode
         return [pieces_of([token for token in row if token != teaching.NOTHING], decode, told) for row in ids.tolist()]
 

@@ -1,20 +1,18 @@
 """What reads prompts and writes answers around a decoder: tokenizer, embeddings and loop, without the model itself.
 
 A module of llm/causal or llm/seq2seq has one of these around its own decoder in torch; the onnx backend puts one around an
-exported decoder and then needs no module at all, so that nothing here may import transformers.
+exported decoder and then needs no module at all, so that nothing here may import transformers, nor torch where texts are answered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.plugin import (
     Answers,
+    Array,
     Assembling,
     Decoder,
     Drafting,
@@ -23,34 +21,35 @@ from modelgraft.plugin import (
     InputError,
     Ledger,
     LoadContext,
-    LooksAhead,
     NodeRuntime,
     Opened,
     Places,
     Remembering,
     Settings,
     SourceError,
+    as_tensor,
     generate,
 )
 from modelgraft_plugins.llm import each_record, exported_script, ragged, styles, tapping
 from modelgraft_plugins.llm.config import LanguageConfig
 from modelgraft_plugins.llm.fitting import check_sizes, refuse_strangers
-from modelgraft_plugins.llm.grammars import Following, Grammars, cut_short
 from modelgraft_plugins.llm.judging import chosen, judged
 from modelgraft_plugins.llm.naming import Names
 from modelgraft_plugins.llm.ports import DRAFT, GIVEN, LIKELY, SETTINGS, WRITTEN
 from modelgraft_plugins.llm.prompts import Prompt, PromptWriter
 from modelgraft_plugins.llm.tokens import Tokenizer, open_tokenizer
 
-Embed = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from modelgraft_plugins.llm.grammars import Following, Grammars
+
+Embed = Callable[[Any], Any]
 Given = Sequence[Sequence[str]] | None  # of each record the texts that are judged behind its prompt; None: nobody asks
 Judged = Sequence[Sequence[Sequence[int]]]  # their tokens
 
 
-# The parity gate: prompts of two batches of unequal lengths, none as long as the traced one, then tokens one by one; where a decoder can,
-# of a single row half of them at once.
-REHEARSED = ((3, 9, 4), (1,))
-STEPS = 4
 UNKNOWN_PRICE = 0.25  # of a guess, where the parameters of one of the two models are not known by formula
 # Bits that a weight takes, with its part of a scale; others take 32.
 BITS = {"float64": 64, "float16": 16, "bfloat16": 16, "int8": 8, "w8": 9, "w4": 5}
@@ -71,7 +70,7 @@ class Writer(Assembling):
         super().__init__(config, facts)
         self.runtime = NodeRuntime(node="llm")
         self.tokenizer: Tokenizer | SourceError | None = None
-        self.device = torch.device("cpu")  # of the embeddings
+        self.device = "cpu"  # of the embeddings
         self.bits = 32  # that a weight takes
         self.ledger: Ledger | None = None
         self.reference: Decoder | None = None  # what others are compared with
@@ -161,12 +160,17 @@ class Writer(Assembling):
 
     def rehearsals(self, parts: Mapping[str, Any]) -> list[tuple[Tensor, ...]]:
         """See Assembling: prompts."""
-        generator, self.reference = torch.Generator().manual_seed(7), parts["decoder"]
-        return [tuple(self.rehearsed(length, parts["embed"], generator) for length in lengths) for lengths in REHEARSED]
+        from modelgraft_plugins.llm import rehearsing
+
+        self.reference = parts["decoder"]
+        return rehearsing.prompts(self, parts["embed"])
 
     def rehearsed(self, length: int, embed: Embed, generator: torch.Generator) -> Tensor:
         """A prompt of the parity gate."""
-        return embed(torch.randint(0, self._few, (length,), generator=generator)).detach()
+        import torch
+
+        embedded: Tensor = as_tensor(embed(torch.randint(0, self.few, (length,), generator=generator)))
+        return embedded.detach()
 
     @classmethod
     def variant(cls, config: Any, wanted: frozenset[str]) -> str:
@@ -174,26 +178,10 @@ class Writer(Assembling):
         return f"states {','.join(map(str, config.states.layers))} at places" if wanted & {"states", "prompt_states"} else ""
 
     def rehearse(self, parts: Mapping[str, Any], case: tuple[Tensor, ...], *, variant: str) -> tuple[Tensor, ...]:
-        """See Assembling: the logits after the prompts, and after tokens that do not depend on them; last the states of the last token,
-        and of some of each prompt."""
-        prompts, conditions = self.begun(case)
-        places = Places([sorted({0, len(prompt) // 2}) for prompt in prompts]) if variant and self.reads_prompts else None
-        asks = {"places": places} if places is not None else {}
-        session = parts["decoder"].start(prompts, conditions=conditions, room=STEPS, states=bool(variant), **asks)
-        logits = [session.logits.float().clone()]
-        tokens = torch.tensor([[(7 * step + 3 * row + 1) % self._few for step in range(STEPS)] for row in range(len(case))])
-        looking = session if not variant and isinstance(session, LooksAhead) and session.looks else None
-        # What torch reads is read at once, which takes less; of others a part, as guesses are read, and what goes on behind a prompt.
-        alone = STEPS if looking is None else 0 if parts["decoder"] is self.reference else STEPS // 2
-        logits += [session.step(token).float().clone() for token in tokens[:, :alone].unbind(1)]
-        if looking is not None:
-            logits += looking.look(tokens[:, alone:]).float().clone().unbind(1)
-        if variant and session.states is not None:
-            logits += [layer.float().clone() for layer in session.states.unbind(1)]
-        if places is not None:
-            logits += [states.flatten(0, 1) for states in places.found]
-        session.close()
-        return tuple(logits)
+        """See Assembling and rehearsing.read."""
+        from modelgraft_plugins.llm import rehearsing
+
+        return rehearsing.read(self, parts["decoder"], case, variant=variant)
 
     @property
     def reads_prompts(self) -> bool:
@@ -205,14 +193,15 @@ class Writer(Assembling):
         return case, None
 
     @property
-    def _few(self) -> int:
+    def few(self) -> int:
+        """How many tokens of the vocabulary the gate draws from."""
         return min(MOST_IDS, int(self.facts["vocabulary"]))
 
     def prepare(self, context: LoadContext) -> None:
         """Open the tokenizer; a missing one is an error only when text is wanted."""
         self.ledger = context.ledger
         self.runtime.node, self.runtime.component = context.node.name, context.node.component.id
-        self.device, self.bits = torch.device(context.device), BITS.get(context.precision or context.dtype, 32)
+        self.device, self.bits = context.device, BITS.get(context.precision or context.dtype, 32)
         try:
             self.tokenizer = open_tokenizer(context, self.config, vocabulary=self.facts["vocabulary"])
         except SourceError as error:
@@ -242,7 +231,7 @@ class Writer(Assembling):
     def answer(
         self,
         decoder: Decoder,
-        prompts: Sequence[Tensor],
+        prompts: Sequence[Array],
         said: Sequence[Sequence[int]],
         behind: Judged,
         *,
@@ -286,7 +275,7 @@ class Writer(Assembling):
             check=self.runtime.check,
             emit=hand_on,
         )
-        for row, what in cut_short(guides, self.config):
+        for row, what in self._cut_short(guides):
             emit("warning", text=f"the answer of record {self._record(row)} {what}")
         self._tell(answers.guesses)
         if isinstance(decoder, Remembering) and len(prompts) == 1 and decoder.reused:
@@ -299,7 +288,9 @@ class Writer(Assembling):
         texts = [text.lstrip() for text in answers.texts] if self.config.strip_start else answers.texts
         found = {"text": texts, "logits": answers.logits, **tapping.of_answers(answers, names, taps)}
         found |= tapping.of_prompts(asked, places, names, wanted)
-        return found | {name: told for name, told in judged(answers.likely).items() if name in wanted}
+        if wanted & set(LIKELY):
+            found |= {name: told for name, told in judged(answers.likely).items() if name in wanted}
+        return found
 
     def weights(self) -> float | None:
         """The bytes that a step reads of the weights; None where their number is not known by formula."""
@@ -351,9 +342,19 @@ class Writer(Assembling):
         if self.config.matching is None and self.config.json_schema is None:
             return []
         if self.grammars is None:
+            from modelgraft_plugins.llm.grammars import Grammars
+
             ends = self.names.settings().end_ids
             self.grammars = Grammars(self.tokens(), vocabulary=self.facts["vocabulary"], end_ids=ends, node=self.runtime.node)
         return [self.grammars.guide(self.config) for _ in range(count)]
+
+    def _cut_short(self, guides: Sequence[Following]) -> list[tuple[int, str]]:
+        """See grammars.cut_short."""
+        if not guides:
+            return []
+        from modelgraft_plugins.llm.grammars import cut_short
+
+        return cut_short(guides, self.config)
 
     def prompts(
         self, values: Sequence[Any], given: Given = None, *, shown: int = 0, records: int = 1, learns: bool = False

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import Tensor
-
-from modelgraft.plugin import Bound
+from modelgraft.plugin import Array, Bound
 from modelgraft_plugins.onnx.graphs import SessionGraph
 
 
@@ -26,25 +24,25 @@ class ByRows:
         self.opened: SessionGraph | None = None
         self.opening = threading.Lock()
 
-    def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *values: Array) -> tuple[Array, ...]:
         """See Graph."""
         return self._for(values[0])(*values)
 
-    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> Bound:
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array | None]) -> Bound:
         """See Graph."""
         return self._for(inputs[self.inputs[0].name]).bind(inputs, outputs)
 
-    def turn(self, *given: Tensor) -> AbstractContextManager[None]:
+    def turn(self, *given: Array) -> AbstractContextManager[None]:
         """See Graph."""
         return self.few.turn(*given)
 
-    def hand_over(self, made: Sequence[Tensor]) -> None:
+    def hand_over(self, made: Sequence[Array]) -> None:
         """See Graph."""
 
     def replay(self, _bound: Any, _run: Any) -> None:
         """See Graph: nothing is recorded on the host."""
 
-    def _for(self, first: Tensor) -> SessionGraph:
+    def _for(self, first: Array) -> SessionGraph:
         if math.prod(first.shape[:-1]) < self.many:
             return self.few
         with self.opening:

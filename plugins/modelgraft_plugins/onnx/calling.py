@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from modelgraft.plugin import InputError, as_array, as_tensor, option
+from modelgraft_plugins.onnx.binding import bind, place_of, ports
 from modelgraft_plugins.onnx.runtime import TYPES
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from modelgraft_plugins.onnx.streams import Order
@@ -103,24 +103,24 @@ class _Bound:
     """
 
     def __init__(self, session: Any, device: str, order: Order) -> None:
-        import torch
-
-        self.session, self.device, self.order = session, torch.device(device), order
+        self.session, self.device, self.order = session, device, order
         self.inputs = ports(session.get_inputs(), session.get_input_memory_infos(), self.device)
         self.outputs = ports(session.get_outputs(), session.get_output_memory_infos(), self.device)
 
     def __call__(self, given: Sequence[Any]) -> tuple[Tensor, ...]:
+        import torch
+
         binding, values = self.session.io_binding(), [*map(as_tensor, given)]
         with self.order(*values):
             sizes: dict[str, int] = {}
             kept = []
             for (name, axes, kind, place), value in zip(self.inputs, values, strict=True):
-                kept.append(value.detach().to(place, kind).contiguous())
+                kept.append(value.detach().to(place, getattr(torch, kind)).contiguous())
                 sizes.update((axis, size) for axis, size in zip(axes, value.shape, strict=True) if isinstance(axis, str))
                 bind(binding.bind_input, name, kept[-1])
             made = [self._make(binding, sizes, *port) for port in self.outputs]
             self.session.run_with_iobinding(binding, self.order.options)
-            if any(place.type == "cpu" for *_, place in self.outputs):
+            if any(place == "cpu" for *_, place in self.outputs):
                 self.order.wait()  # the host reads these
             values_of_session = binding.get_outputs()
             found = tuple(
@@ -130,46 +130,25 @@ class _Bound:
         self.order.hand_over(found)
         return found
 
-    def _make(
-        self, binding: Any, sizes: dict[str, int], name: str, axes: Sequence[Any], kind: torch.dtype, place: torch.device
-    ) -> Tensor | None:
+    def _make(self, binding: Any, sizes: dict[str, int], name: str, axes: Sequence[Any], kind: str, place: str) -> Tensor | None:
         """Memory for an output whose sizes are known; None when onnxruntime is to make it."""
         import torch
 
         shape = [sizes.get(axis, -1) if isinstance(axis, str) else axis for axis in axes]
         if -1 in shape or None in shape:
-            binding.bind_output(name, place.type, place.index or 0)
+            binding.bind_output(name, *place_of(place))
             return None
-        made = torch.empty(shape, dtype=kind, device=place)
+        made = torch.empty(shape, dtype=getattr(torch, kind), device=place)
         bind(binding.bind_output, name, made)
         return made
 
 
-def ports(entries: Sequence[Any], places: Sequence[Any], device: torch.device) -> list[tuple[str, list[Any], torch.dtype, torch.device]]:
-    """Name, axes (numbers, or names where open), dtype and place of each input or output of a session."""
-    import torch
-
-    host = torch.device("cpu")
-    return [
-        (entry.name, list(entry.shape), getattr(torch, TYPES[entry.type]), host if place.name.lower() == "cpu" else device)
-        for entry, place in zip(entries, places, strict=True)
-    ]
-
-
-def bind(method: Any, name: str, tensor: Tensor) -> None:
-    """Bind a tensor's own memory as input or output: onnxruntime looks neither at strides nor at lifetime, so the caller does."""
-    assert tensor.is_contiguous(), name
-    kind = str(tensor.dtype).removeprefix("torch.")
-    address = tensor.data_ptr() or tensor.new_empty(1).data_ptr()  # of a tensor without elements it is 0, which is refused
-    method(name, tensor.device.type, tensor.device.index or 0, kind, tuple(tensor.shape), address)
-
-
-def _read(value: Any, kind: torch.dtype) -> Tensor:
+def _read(value: Any, kind: str) -> Tensor:
     """A copy of what onnxruntime has made. DLPack calls truth values uint8."""
     import torch
 
     made: Tensor = torch.utils.dlpack.from_dlpack(value)
-    return made.to(kind, copy=True)
+    return made.to(getattr(torch, kind), copy=True)
 
 
 def _shape(axes: Sequence[Any]) -> str:

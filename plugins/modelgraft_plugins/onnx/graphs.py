@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from itertools import count
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from modelgraft.plugin import Array, Repeatable, Slot
+from modelgraft_plugins.onnx.binding import bind, place_of, ports
+from modelgraft_plugins.onnx.calling import Exported
 
-from modelgraft.plugin import Repeatable, Slot, as_tensor
-from modelgraft_plugins.onnx.calling import Exported, bind, ports
-from modelgraft_plugins.onnx.capturing import Captured, can_capture
-from modelgraft_plugins.onnx.streams import Order, order_of, unordered
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modelgraft_plugins.onnx.capturing import Captured
+    from modelgraft_plugins.onnx.streams import Order
 
 TOKENS = ("batch", "tokens")  # the first axes of what a decoder reads, as its graph names them
 
@@ -27,58 +30,62 @@ class SessionGraph:
 
         one_row  a session on the same graph that is faster for one token of one record; None: there is none
         """
-        self.session, self.one_row, self.device = session, one_row, torch.device(device)
-        self.order = order or order_of(device)
+        self.session, self.one_row, self.device = session, one_row, device
+        self.order = order or _order_of(device)
         self.is_ordered = self.order is not None
         self.options = self.order.options if self.order is not None else None
         self.inputs = _slots(session.get_inputs(), session.get_input_memory_infos(), self.device)
         self.outputs = _slots(session.get_outputs(), session.get_output_memory_infos(), self.device)
-        self.captures = self.is_ordered and can_capture(session)
+        self.captures = self.is_ordered and _can_capture(session)
         self.numbers = count(1)  # ids of captured runs: one is never used for other addresses
 
     @cached_property
     def _exported(self) -> Exported:
-        return Exported(self.session, device=str(self.device), order=self.order)
+        return Exported(self.session, device=self.device, order=self.order)
 
-    def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *values: Array) -> tuple[Array, ...]:
         """See Graph."""
-        return tuple(map(as_tensor, self._exported(*values)))
+        return self._exported(*values)
 
-    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> SessionBound:
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array | None]) -> SessionBound:
         """See Graph."""
         session = self.one_row if self.one_row is not None and self._is_one_row(inputs) else self.session
         return SessionBound(self, session, inputs, outputs)
 
-    def _is_one_row(self, inputs: Mapping[str, Tensor]) -> bool:
+    def _is_one_row(self, inputs: Mapping[str, Array]) -> bool:
         """Whether all that has a place for each token of each record has one."""
-        places = [inputs[slot.name].shape[:2].numel() for slot in self.inputs if slot.axes[:2] == TOKENS]
+        places = [prod(inputs[slot.name].shape[:2]) for slot in self.inputs if slot.axes[:2] == TOKENS]
         return bool(places) and max(places) == 1
 
-    def turn(self, *given: Tensor) -> AbstractContextManager[None]:
+    def turn(self, *given: Array) -> AbstractContextManager[None]:
         """See Graph."""
-        return (self.order or unordered)(*given)
+        return nullcontext() if self.order is None else self.order(*given)
 
-    def hand_over(self, made: Sequence[Tensor]) -> None:
+    def hand_over(self, made: Sequence[Array]) -> None:
         """See Graph."""
         if self.order is not None:
             self.order.hand_over(made)
 
     def replay(self, bound: SessionBound, run: Repeatable) -> Captured | None:
         """See Graph."""
-        return Captured(self.session, bound.binding, run, graph=next(self.numbers)) if self.captures else None
+        if not self.captures:
+            return None
+        from modelgraft_plugins.onnx.capturing import Captured
+
+        return Captured(self.session, bound.binding, run, graph=next(self.numbers))
 
 
 class SessionBound:
     """A Bound."""
 
-    def __init__(self, graph: SessionGraph, session: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor | None]) -> None:
+    def __init__(self, graph: SessionGraph, session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array | None]) -> None:
         self.binding = binding = session.io_binding()
         binding.kept, self.outputs = inputs, outputs  # it holds addresses only
-        for name, tensor in inputs.items():
-            bind(binding.bind_input, name, tensor)
-        free = [name for name, tensor in outputs.items() if tensor is None]
+        for name, held in inputs.items():
+            bind(binding.bind_input, name, held)
+        free = [name for name, held in outputs.items() if held is None]
         for name in free:  # the first, so that onnxruntime gives them in this order
-            binding.bind_output(name, graph.device.type, graph.device.index or 0)
+            binding.bind_output(name, *place_of(graph.device))
         for name, mine in outputs.items():
             if mine is not None:
                 bind(binding.bind_output, name, mine)
@@ -87,9 +94,27 @@ class SessionBound:
 
     def made(self) -> dict[str, Tensor]:
         """See Bound. The memory is onnxruntime's, and is handed on as it lies."""
+        import torch
+
         found = zip(self.free, self.binding.get_outputs(), strict=False)
         return {name: torch.utils.dlpack.from_dlpack(value) for name, value in found}
 
 
-def _slots(entries: Sequence[Any], places: Sequence[Any], device: torch.device) -> tuple[Slot, ...]:
+def _order_of(device: str) -> Order | None:
+    """See streams.order_of, which is torch's affair."""
+    if device == "cpu":
+        return None
+    from modelgraft_plugins.onnx.streams import order_of
+
+    return order_of(device)
+
+
+def _can_capture(session: Any) -> bool:
+    """See capturing.can_capture."""
+    from modelgraft_plugins.onnx.capturing import can_capture
+
+    return can_capture(session)
+
+
+def _slots(entries: Sequence[Any], places: Sequence[Any], device: str) -> tuple[Slot, ...]:
     return tuple(Slot(name, tuple(axes), kind, place) for name, axes, kind, place in ports(entries, places, device))

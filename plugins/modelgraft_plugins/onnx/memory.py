@@ -11,8 +11,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from modelgraft.plugin import note_memory
 
 
@@ -31,4 +29,8 @@ def noted(device: str, folder: Path, names: Sequence[str]) -> Iterator[None]:
 
 def _free(device: str) -> int:
     """The bytes that a GPU has left; 0 on the host, where others take and free all the time."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device != "cpu" and torch.cuda.is_available() else 0
+    if device == "cpu":
+        return 0
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0]) if torch.cuda.is_available() else 0

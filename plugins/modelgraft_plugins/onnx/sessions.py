@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelgraft_plugins.onnx.cuda import open_on_cuda
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 
 
@@ -31,4 +30,8 @@ def open_session(
     Raises InputError for a GPU that cannot be used, see cuda.py.
     """
     options = options_of(count=count, settings=settings, optimised=optimised, as_needed=as_needed)
-    return open_on_cuda(path, options, device) if device.startswith("cuda") else open_on_host(path, options)
+    if not device.startswith("cuda"):
+        return open_on_host(path, options)
+    from modelgraft_plugins.onnx.cuda import open_on_cuda  # which needs torch
+
+    return open_on_cuda(path, options, device)

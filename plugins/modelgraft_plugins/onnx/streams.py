@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from modelgraft.plugin import Array
 from modelgraft_plugins.onnx.runtime import runtime
 
 UNCAPTURED = -1  # the `gpu_graph_id` of a run that neither captures nor replays
@@ -38,7 +39,7 @@ class Order(Protocol):
 
     options: Any  # RunOptions of a plain run; `Any`: onnxruntime has no types
 
-    def __call__(self, *given: Tensor) -> AbstractContextManager[None]:
+    def __call__(self, *given: Array) -> AbstractContextManager[None]:
         """Inside, torch and the sessions of the device work in turn; `given` comes from outside."""
         ...
 
@@ -46,7 +47,7 @@ class Order(Protocol):
         """Let the host wait until everything so far is done."""
         ...
 
-    def hand_over(self, made: Sequence[Tensor]) -> None:
+    def hand_over(self, made: Sequence[Array]) -> None:
         """Mark what was made inside and is used outside."""
         ...
 
@@ -60,12 +61,12 @@ class CudaOrder:
         self.options = run_options(UNCAPTURED)
 
     @contextmanager
-    def __call__(self, *given: Tensor) -> Iterator[None]:
+    def __call__(self, *given: Array) -> Iterator[None]:
         """See Order."""
         outside = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(outside)
         for tensor in given:
-            if tensor.is_cuda:
+            if isinstance(tensor, Tensor) and tensor.is_cuda:  # an array is the host's
                 tensor.record_stream(self.stream)
         try:
             with torch.cuda.stream(self.stream):
@@ -77,11 +78,11 @@ class CudaOrder:
         """See Order."""
         self.stream.synchronize()
 
-    def hand_over(self, made: Sequence[Tensor]) -> None:
+    def hand_over(self, made: Sequence[Array]) -> None:
         """See Order."""
         outside = torch.cuda.current_stream(self.device)
         for tensor in made:
-            if tensor.is_cuda:
+            if isinstance(tensor, Tensor) and tensor.is_cuda:
                 tensor.record_stream(outside)
 
 
@@ -90,7 +91,7 @@ def order_of(device: str) -> Order | None:
     return None if device == "cpu" else CudaOrder(device)
 
 
-def unordered(*_given: Tensor) -> AbstractContextManager[None]:
+def unordered(*_given: Array) -> AbstractContextManager[None]:
     """What stands for an Order where there is none."""
     return nullcontext()
 

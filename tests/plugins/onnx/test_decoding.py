@@ -10,6 +10,7 @@ import torch
 
 from modelgraft.engine.parity import parity_of
 from modelgraft.kernel.words.errors import InputError, PluginError
+from modelgraft.plugin import as_tensor, table_of
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.causal_writer import CausalWriter
 from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
@@ -61,7 +62,9 @@ def embedding(kind):
         module = Scaled(11, 16)
         module.weight = torch.nn.Parameter(rounded.float() / 2)
         return module
-    return {"rows": Rows(rounded.float()), "bfloat16": Rows(rounded), "function": lambda ids: rounded[ids].float()}[kind]
+    if kind == "function":
+        return lambda ids: rounded[ids].float()
+    return Rows(table_of(rounded if kind == "bfloat16" else rounded.float()))
 
 
 def decoder_of(session, embed, *, order=None, device="cpu"):
@@ -78,12 +81,12 @@ def assert_follows(decoder, asked, *, steps=6, room=9):
     rows = [row.clone() for row in asked]
     with torch.no_grad():
         reading = decoder.start(asked, room=room)
-        got = reading.logits
+        got = as_tensor(reading.logits)
         for step in range(steps):
             expected = torch.stack([oracle(row) for row in rows])
             assert (got - expected).abs().max() <= 1e-5 * expected.abs().max(), step
             tokens = torch.tensor([(3 * step + 2 * row) % 11 for row in range(len(rows))])
-            got = reading.step(tokens)
+            got = as_tensor(reading.step(tokens))
             rows = [torch.cat([row, TABLE.bfloat16().float()[token][None]]) for row, token in zip(rows, tokens.tolist(), strict=True)]
             if step in (2, 4):
                 picked = torch.tensor([len(rows) - 1, 0, 0] if step == 2 else [2, 0, 1])
@@ -123,7 +126,7 @@ def test_one_token_of_one_record_is_read_by_the_session_for_it(session, tmp_path
     """By matrices that are not packed: as from the start, and nothing else is read by it."""
     write_graph(tmp_path / "toy.onnx")
     alone = Counted(open_session(tmp_path / "toy.onnx", device="cpu", settings=AS_THEY_LIE))
-    decoder = GroupedDecoder(SessionGraph(session, device="cpu", one_row=alone), LAYOUT, Rows(TABLE.bfloat16()))
+    decoder = GroupedDecoder(SessionGraph(session, device="cpu", one_row=alone), LAYOUT, Rows(table_of(TABLE.bfloat16())))
     assert_follows(decoder, prompts(4, 7))
     assert alone.bound == 0
     (row,) = prompts(5)
@@ -131,7 +134,7 @@ def test_one_token_of_one_record_is_read_by_the_session_for_it(session, tmp_path
     assert alone.bound == 0
     for token in (3, 8, 1):
         row = torch.cat([row, TABLE.bfloat16().float()[token][None]])
-        expected, found = oracle(row), reading.step(torch.tensor([token]))[0]
+        expected, found = oracle(row), as_tensor(reading.step(torch.tensor([token])))[0]
         assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert alone.bound == 1
 
@@ -139,19 +142,19 @@ def test_one_token_of_one_record_is_read_by_the_session_for_it(session, tmp_path
 @pytest.mark.parametrize("order", [None, HostOrder], ids=["host", "device"])
 def test_several_tokens_read_at_once_say_what_stands_behind_each(session, order):
     """As one by one, behind a prompt and behind steps, some of them taken back, in memory that served before."""
-    decoder, table = decoder_of(session, Rows(TABLE), order=order and order()), TABLE
+    decoder, table = decoder_of(session, Rows(table_of(TABLE)), order=order and order()), TABLE
     for length in (3, 6):
         (row,) = prompts(length)
         reading = decoder.start([row], room=20)
         assert reading.looks
         for count, kept in ((3, 3), (1, 1), (4, 2), (3, 0), (5, 4)):
             tokens = torch.arange(count) * 3 % 11
-            found = reading.look(tokens[None])
+            found = as_tensor(reading.look(tokens[None]))
             expected = torch.stack([oracle(torch.cat([row, table[tokens[: end + 1]]])) for end in range(count)])
             assert (found[0] - expected).abs().max() <= 1e-5 * expected.abs().max()
             reading.rewind(count - kept)
             row = torch.cat([row, table[tokens[:kept]]])
-            step = reading.step(torch.tensor([5]))
+            step = as_tensor(reading.step(torch.tensor([5])))
             row = torch.cat([row, table[5][None]])
             assert (step[0] - oracle(row)).abs().max() <= 1e-5 * step.abs().max()
         with pytest.raises(InputError, match="more tokens than there is room for"):
@@ -163,7 +166,7 @@ def test_several_tokens_read_at_once_say_what_stands_behind_each(session, order)
 def test_a_graph_whose_head_reads_one_position_reads_on_step_by_step(tmp_path):
     """As older exports do; it says that it cannot read several."""
     write_graph(tmp_path / "one.onnx", several=False)
-    decoder = decoder_of(open_session(tmp_path / "one.onnx", device="cpu"), Rows(TABLE.bfloat16().float()))
+    decoder = decoder_of(open_session(tmp_path / "one.onnx", device="cpu"), Rows(table_of(TABLE.bfloat16().float())))
     assert_follows(decoder, prompts(4, 7))
     assert not decoder.start(prompts(3), room=4).looks
 
@@ -171,14 +174,14 @@ def test_a_graph_whose_head_reads_one_position_reads_on_step_by_step(tmp_path):
 def test_on_a_device_each_call_is_put_in_order(session):
     """Prompts and tokens are announced, and the host waits for nothing."""
     order = HostOrder()
-    decoder = decoder_of(session, Rows(TABLE), order=order)
+    decoder = decoder_of(session, Rows(table_of(TABLE)), order=order)
     decoder.start(prompts(3, 2), room=2).step(torch.tensor([1, 2]))
     assert order.heard == [("begin", 2), ("end",), ("hand over", 1), ("begin", 1), ("end",)]
 
 
 def captured(session, **options):
     capturing = CapturingSession(session, **options)
-    return capturing, decoder_of(capturing, Rows(TABLE.bfloat16().float()), order=HostOrder())
+    return capturing, decoder_of(capturing, Rows(table_of(TABLE.bfloat16().float())), order=HostOrder())
 
 
 def test_a_proven_step_is_replayed_from_then_on(session):
@@ -239,12 +242,12 @@ def test_a_proof_never_writes_beyond_the_cache(session):
 
 def test_total_may_be_the_capacity_when_a_single_token_is_read(session):
     """What a captured step relies on: bit by bit the same logits."""
-    decoder = decoder_of(session, Rows(TABLE))
+    decoder = decoder_of(session, Rows(table_of(TABLE)))
     reading = decoder.start(prompts(5, 3), room=9)
-    first = reading.step(torch.tensor([1, 2])).clone()
+    first = as_tensor(reading.step(torch.tensor([1, 2]))).clone()
     reading.memory.one.total.fill(reading.memory.capacity)
     reading.memory.one.plain()
-    assert torch.equal(reading.logits, first)
+    assert torch.equal(as_tensor(reading.logits), first)
 
 
 def test_graphs_are_captured_by_what_is_in_them(tmp_path):
@@ -262,16 +265,16 @@ def test_graphs_are_captured_by_what_is_in_them(tmp_path):
 
 def test_a_cache_that_does_not_fit_is_told_in_plain_words(session, monkeypatch):
     """How large, where, and what to do; afterwards the decoder works as before."""
-    decoder = decoder_of(session, Rows(TABLE.bfloat16().float()))
+    decoder = decoder_of(session, Rows(table_of(TABLE.bfloat16().float())))
     assert_follows(decoder, prompts(2, 3), steps=1)
-    zeros = torch.zeros
+    zeros = decoder.holding.zeros
 
-    def full(shape, *rest, **options):
+    def full(shape, dtype):
         if len(shape) == 4:
-            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 34359738368 bytes")
-        return zeros(shape, *rest, **options)
+            raise MemoryError("Unable to allocate 8.00 GiB for an array with shape (8589934592,) and data type uint8")
+        return zeros(shape, dtype)
 
-    monkeypatch.setattr(torch, "zeros", full)
+    monkeypatch.setattr(decoder.holding, "zeros", full)
     rows, longest = 3, 2**26  # 3 rows * 2**26 tokens * 2 tensors * 8 wide * 4 bytes
     expected = r"the cache of 3 rows of 67,108,864 tokens takes 12\.0 GiB, and cpu has no room for it: take fewer records at once"
     with pytest.raises(InputError, match=expected):

@@ -18,12 +18,12 @@ from modelgraft.installed.discovery import assemble
 from modelgraft.sources import views, weights
 from modelgraft_plugins import formats
 from modelgraft_plugins.llm import built
-from modelgraft_plugins.onnx import giving_back, reducing, traced
+from modelgraft_plugins.onnx import giving_back, reducing, tracing
 from modelgraft_plugins.onnx.blocks import is_of
 from modelgraft_plugins.onnx.kept_blocks import NOTED
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
 from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.traced import FolderTracer
+from modelgraft_plugins.onnx.tracing import FolderTracer
 
 REGISTRY = assemble({"formats": formats})
 SIZES = {
@@ -68,8 +68,8 @@ def exported(model, found, folder, *, bits, keeps=True, known=True):
 def test_blocks_that_are_of_no_use_are_not_compared(published, tmp_path, monkeypatch, kind, bits):
     """Those of 4 bits around another number, where 8 are wanted; what is written is what is written where all were compared."""
     model, found, _ = published(kind)
-    compared, compare = list[object](), traced.is_of
-    monkeypatch.setattr(traced, "is_of", lambda blocks, tensor: compared.append(blocks) or compare(blocks, tensor))
+    compared, compare = list[object](), tracing.is_of
+    monkeypatch.setattr(tracing, "is_of", lambda blocks, tensor: compared.append(blocks) or compare(blocks, tensor))
     folders = [tmp_path / name for name in ("all", "known")]
     for folder in folders:
         folder.mkdir()

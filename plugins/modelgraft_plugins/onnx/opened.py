@@ -1,0 +1,66 @@
+"""What was exported, opened: graphs by name, and tables beside them, which are read from the checkpoint, or from a file of the export where
+the checkpoint does not hold them. Without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelgraft.plugin import Table, Weights, note_memory, table_in
+from modelgraft_plugins.onnx import store
+from modelgraft_plugins.onnx.by_rows import ByRows
+from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.measured import MANY, beside
+
+KEPT = "table"  # what a matrix is called in a file of its own
+
+
+class FolderOpened:
+    """An Opened on the files of an export."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        session: Callable[[str], Any],
+        *,
+        device: str,
+        weights: Weights | None,
+        is_fresh: bool = False,
+        one_row: Callable[[str], Any] = lambda _: None,
+        of_many: Callable[[str], Any] | None = None,
+    ) -> None:
+        """What opens them.
+
+        session   a graph file by its name
+        one_row   opens it once more, after that, for one token of one record; gives None where that is no faster
+        of_many   one for many rows; None: all rows are read by the others
+        is_fresh  the folder is being written, and has no seal yet
+        """
+        self.is_fresh, self.of_many = is_fresh, of_many
+        self.folder, self.session, self.device, self.weights = folder, session, device, weights
+        self.one_row = one_row
+        self.notes: Mapping[str, Any] = manifest["notes"]
+        self.kept: Mapping[str, Mapping[str, str]] = manifest["kept"]
+
+    def graph(self, name: str) -> SessionGraph | ByRows:
+        """See Opened."""
+        file, open_many = f"{name}.onnx", self.of_many
+        few = SessionGraph(self.session(file), device=self.device, one_row=self.one_row(file))
+        many = beside(self.folder / file)
+        if open_many is None or not many.is_file():
+            return few
+        store.proven_file(self.folder, many.name)  # now: later nobody would make the export again
+        return ByRows(few, lambda: SessionGraph(open_many(many.name), device=self.device), many=MANY)
+
+    def table(self, name: str) -> Table:
+        """See Opened."""
+        where = self.kept[name]
+        if "key" in where and self.weights is not None:
+            table = self.weights.table(where["key"])
+        else:
+            file = where["file"]
+            table = table_in(self.folder / file if self.is_fresh else store.proven_file(self.folder, file), KEPT)
+        note_memory("cpu", table.nbytes)
+        return table
