@@ -24,7 +24,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "unify.py": "the dtype of a route",
         "wiring.py": "the dtype of a route",
         "defaults.py": "the dtype",
-        "calls.py": "the dtype",
+        "forms.py": "the dtype",
         "conformance.py": "the dtype",
         "examples.py": "the dtype",
         "palette.py": "the family of truth values",
