@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import ctypes
 import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -244,19 +245,33 @@ def ahead(reference: Callable[..., Given], cases: Sequence[tuple[torch.Tensor, .
     return found
 
 
-@contextmanager
-def answering(module: torch.nn.Module, ask: Callable[[], Found]) -> Iterator[Callable[[], Found]]:
+@contextlib.contextmanager
+def answering(module: torch.nn.Module, ask: Callable[[], Found], *, is_alone: bool = False) -> Iterator[Callable[[], Found]]:
     """Within the block `ask`, which calls the module, goes on in a thread: while a graph is written, say. Gives what waits for its answer.
 
     The block ends when it has ended; the module is called by nobody else in it. What it reads of files goes back layer by layer.
+
+    is_alone  hardly anything is done beside it
     """
 
     def answer() -> Found:
+        if not is_alone:
+            _leave_a_core()
         with torch.no_grad(), in_turn(module, torch.float32):
             return ask()
 
     with ThreadPoolExecutor(1, thread_name_prefix="answering") as pool:
         yield pool.submit(copy_context().run, answer).result
+
+
+def _leave_a_core() -> None:
+    """Let torch compute with a thread less in this one, whose core is for what goes on beside it: three that share two hold each other up.
+
+    By OpenMP itself, whose number holds for the thread that sets it, as torch's does not. Where torch has another library it stays.
+    """
+    own = torch.get_num_threads()  # asked first: torch sets it once in each thread
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).omp_set_num_threads(max(1, own - 1))
 
 
 def in_order(found: Sequence[Given]) -> Callable[..., Given]:

@@ -171,7 +171,7 @@ def _named(ports: Mapping[str, Any]) -> dict[str, str]:
 def prove(module: torch.nn.Module, path: Path, signature: Signature, precision: str) -> Parity:
     """Compare an export with its module on inputs of sizes other than those traced."""
     cases = _cases(signature)
-    with answering(module, partial(ahead, module, cases)) as told:
+    with answering(module, partial(ahead, module, cases), is_alone=True) as told:
         return _compared(told, path, precision, Fresh(), cases)
 
 

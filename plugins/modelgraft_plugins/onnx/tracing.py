@@ -149,7 +149,7 @@ def _asked(host: Loaded, variant: str) -> Asked:
 def compared_again(host: Loaded, kept: store.Entry, context: LoadContext, precision: str) -> Parity:
     """How far an export that was made on another kind of processor is from torch on this one."""
     settings: dict[str, Any] = {"fresh": {}, "count": context.threads}
-    with answering(host.state, partial(_asked, host, kept.manifest["variant"])) as told:
+    with answering(host.state, partial(_asked, host, kept.manifest["variant"]), is_alone=True) as told:
         return _compared(host, kept.folder, kept.manifest, precision, context.weights, told, **settings)
 
 
