@@ -25,7 +25,8 @@ from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Continuable, LooksAhead, ReadsIds, Remembered, Session
 from modelgraft.loops.prompt_places import Places
-from modelgraft.records.arrays import as_tensor, is_tensor
+from modelgraft.records.arrays import as_tensor
+from modelgraft.records.owning import is_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.records.opening import open_named, reason
-from modelgraft.records.owning import is_array
+from modelgraft.records.owning import is_array, is_tensor
 from modelgraft.records.tensor_files import read_json, read_npy
 
 if TYPE_CHECKING:
@@ -66,11 +66,6 @@ def as_array(value: Any) -> Any:
 def in_kind_of(array: NDArray[Any], like: Array) -> Any:
     """An array as it is where `like` is one, else a tensor of it, where that tensor lies."""
     return as_tensor(array).to(like.device) if is_tensor(like) else array
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor of torch, which need not be imported for it."""
-    return hasattr(value, "detach")
 
 
 def on_host(value: Any) -> bool:
