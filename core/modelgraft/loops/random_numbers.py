@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-WORDS = 624  # of the state of a Mersenne twister
+STATE_WORDS = 624  # of the state of a Mersenne twister
 LOW = 0xFFFF_FFFF
 MIXED = 1_812_433_253
 
@@ -18,10 +18,10 @@ def numbers_of(seed: int) -> Iterator[float]:
     Source: Matsumoto and Nishimura 1998, mt19937ar.c (init_genrand).
     """
     state = [seed & LOW]
-    for place in range(1, WORDS):
+    for place in range(1, STATE_WORDS):
         state.append((MIXED * (state[-1] ^ (state[-1] >> 30)) + place) & LOW)
     twister = random.Random()  # noqa: S311 nothing is secret
-    twister.setstate((3, (*state, WORDS), None))
+    twister.setstate((3, (*state, STATE_WORDS), None))
     words = twister.getrandbits
     while True:
         upper, lower = words(32), words(32)
