@@ -62,6 +62,17 @@ def test_an_array_that_runs_backwards_is_copied():
     assert as_tensor(numpy.arange(6).reshape(2, 3)[:, ::-1]).tolist() == [[2, 1, 0], [5, 4, 3]]
 
 
+def test_a_field_of_records_is_copied():
+    """Torch knows no steps between numbers that are not a multiple of their size."""
+    fields = numpy.array([(1, 2.5), (3, 4.5)], [("flag", "u1"), ("size", "<f4")])
+    assert as_tensor(fields["size"]).tolist() == [2.5, 4.5]
+
+
+def test_a_view_that_torch_has_not_computed_yet_is_computed():
+    """The imaginary part of a conjugate has its sign in a flag, which numpy does not know."""
+    assert as_array(torch.tensor([1 + 2j]).conj().imag).tolist() == [-2.0]
+
+
 def test_arrays_and_tensors_of_the_host_lie_on_the_host():
     """And what lies elsewhere does not."""
     assert on_host(numpy.ones(1))

@@ -128,6 +128,94 @@ def test_routes_cut_and_join_arrays(tmp_path):
     assert set(seen.calls) == {numpy.ndarray, torch.Tensor}
 
 
+def test_a_port_that_takes_every_value_is_given_tensors_of_a_port_of_tensors(tmp_path):
+    """As without arrays, also of a list of wires and of a node that is loaded when a record comes; its own arrays stay what they are."""
+    seen = Counter()
+
+    def look(x):
+        seen.note([type(one) for one in x] if isinstance(x, list) else type(x))
+        return x if isinstance(x, list) else list(x)
+
+    own = function("toy/own", TEXT, {"out": "object"}, lambda x: [numpy.ones(2) for _ in x])
+    parts = [measuring(), own, function("toy/look", {"x": "object"}, {"out": "object"}, look)]
+    parts += [function("toy/both", {"x": "list[object]"}, {"out": "object"}, lambda x: look(x) and [1, 1])]
+    nodes = {"long": CHAIN["long"], "own": {"use": "toy/own", "in": {"x": "inputs.x"}}}
+    nodes |= {f"look{lazy}": {"use": "toy/look", "in": {"x": "long"}, "lazy": bool(lazy)} for lazy in (0, 1)}
+    nodes |= {f"both{lazy}": {"use": "toy/both", "in": {"x": ["long", "long"]}, "lazy": bool(lazy)} for lazy in (0, 1)}
+    outputs = {name: name for name in nodes} | {"own": "own"}
+    with opened(tmp_path, parts, nodes, outputs=outputs) as pipeline:
+        for _ in range(2):
+            found = pipeline.run(x=["ab", "c"])
+            assert [type(one) for one in found["look0"] + found["look1"]] == [torch.Tensor] * 4
+            assert [type(one) for one in found["own"]] == [numpy.ndarray] * 2
+    assert all(kinds in (torch.Tensor, [torch.Tensor] * 2) for kinds in seen.calls), seen.calls
+
+
+def test_lists_of_arrays_are_tensors_for_users_hooks_and_errors_where_a_route_has_left_records_out(tmp_path):
+    """As they are where all records are there."""
+    heard = {}
+
+    @mg.hookimpl
+    def after_node(node, outputs):
+        heard[node] = outputs["out"]
+
+    def fail(x):
+        raise ValueError("no")
+
+    parts = [
+        function("toy/lists", TEXT, {"out": "list[float[2]]"}, lambda x: [[*lengths([one, one])] for one in x], arrays=True),
+        function("toy/is_long", TEXT, {"out": "mask[batch]"}, lambda x: [len(text) > 2 for text in x]),
+        function("toy/fail", {"x": "list[float[2]]"}, {"out": "text"}, fail),
+    ]
+    nodes = {
+        "is_long": {"use": "toy/is_long", "in": {"x": "inputs.x"}},
+        "lists": {"use": "toy/lists", "in": {"x": "inputs.x"}, "when": "is_long"},
+        "fail": {"use": "toy/fail", "in": {"x": "lists"}},
+    }
+    with opened(tmp_path, parts, nodes, outputs={"out": "fail", "lists": "lists"}, hooks={"after_node": after_node}) as pipeline:
+        first, second = pipeline.run(x=["abc", "d"], outputs=["lists"])["lists"]
+        assert second is mg.ABSENT
+        with pytest.raises(mg.NodeError) as caught:
+            pipeline.run(x=["abc", "d"])
+        for found in (first, heard["lists"].value[0], caught.value.outputs["lists.out"][0]):
+            assert all(torch.equal(one, torch.tensor([3.0, 1.5])) for one in found)
+
+
+def test_numbers_of_numpy_are_tensors_without_axes(tmp_path):
+    """Arithmetic of numpy gives them for an array without axes, and the rows of an array of one axis are such."""
+    seen = Counter()
+
+    def look(x):
+        seen.note(x)
+        return x * 2
+
+    def gather(sizes):
+        seen.note(sizes[0][0])
+        return [[one.tolist() for one in each] for each in sizes]
+
+    parts = [
+        function("toy/total", TEXT, {"out": "float32[]"}, lambda x: lengths(x).sum(), arrays=True),
+        function("toy/look", {"x": "float32[]"}, {"out": "float32[]"}, look),
+        function("toy/cut", TEXT, {"word": mg.port("text", several="words")}, lambda x: [one.split() for one in x]),
+        function("toy/sizes", TEXT, {"out": "int64[batch]"}, lambda x: numpy.array([*map(len, x)]), arrays=True),
+        function("toy/gather", {"sizes": mg.port("int64[batch]", several="*")}, {"out": "object"}, gather),
+    ]
+    nodes = {
+        "total": {"use": "toy/total", "in": {"x": "inputs.x"}},
+        "look": {"use": "toy/look", "in": {"x": "total"}},
+        "cut": {"use": "toy/cut", "in": {"x": "inputs.x"}},
+        "sizes": {"use": "toy/sizes", "in": {"x": "cut"}},
+        "gather": {"use": "toy/gather", "in": {"sizes": "sizes"}},
+    }
+    with opened(tmp_path, parts, nodes, outputs={"out": "look", "total": "total", "each": "gather"}) as pipeline:
+        for _ in range(3):
+            found = pipeline.run(x=["ab cde", "f"])
+            assert torch.equal(found["total"], torch.tensor(10.5))
+            assert torch.equal(found["out"], torch.tensor(21.0))
+            assert found["each"] == [[2, 3], [1]]
+    assert all(isinstance(one, torch.Tensor) and not one.ndim for one in seen.calls), seen.calls
+
+
 def test_records_of_a_map_are_run_together_and_come_apart(tmp_path):
     """Each with the batch axis, as a run of it alone gives it."""
     with opened(tmp_path, [measuring()], {"long": CHAIN["long"]}, outputs={"out": "long"}) as pipeline:

@@ -22,7 +22,7 @@ from modelgraft.engine.calls import check_of, checked, gives_masks, is_constant,
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import Warned
 from modelgraft.engine.finite_values import gives_floats, looked_at_once
-from modelgraft.engine.forms import in_form, in_tensors, in_tensors_at, is_fed_arrays
+from modelgraft.engine.forms import in_form, in_tensors_at, is_fed_arrays
 from modelgraft.engine.inplace import Habits, apart
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.left_out import is_marked
@@ -180,7 +180,7 @@ def show(run: Run, port: Port, value: Any) -> Any:
     In memory of its own: what the cache, other outputs, the inputs or a module hold is not written to by who gets it.
     """
     if value is None or isinstance(value, Batch):
-        batch = Batch.of(in_tensors(value))
+        batch = Batch.of(in_tensors_at(port, value))
         listed = own(batch.gathered(range(run.count)) if port.several else batch.listed(run.count))
         return listed[0] if run.is_single else listed
     return own(values.present(port, in_tensors_at(port, value), single=run.is_single))

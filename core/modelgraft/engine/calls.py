@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelgraft.engine.backend import Call
-from modelgraft.engine.forms import is_mask, may_give_arrays
+from modelgraft.engine.forms import is_mask, is_number, may_give_arrays
 from modelgraft.kernel.words.errors import Cancelled, NodeError, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
@@ -193,11 +193,12 @@ def _fits(kind: PortType, types: Types) -> Callable[[Any], bool]:
 
 
 def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int, takes_arrays: bool) -> Any:  # noqa: FBT001 once, here
-    if isinstance(value, list) and is_mask(kind) and all(isinstance(flag, bool) for flag in value):
+    is_flags = isinstance(value, list) and is_mask(kind) and all(isinstance(flag, bool) for flag in value)
+    if is_flags or (takes_arrays and is_number(value)):
         import numpy
 
-        value = numpy.array(value, numpy.bool_)
-    elif not is_tensor(value) and not (takes_arrays and is_array(value)):
+        value = numpy.asarray(value, numpy.bool_ if is_flags else None)
+    if not is_tensor(value) and not (takes_arrays and is_array(value)):
         say_so = ", or say arrays=True where it is declared" if is_array(value) else ""
         raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor{say_so}")
     wrong = values.tensor_mismatch(kind, value)

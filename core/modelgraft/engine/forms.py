@@ -12,12 +12,13 @@ from typing import Any
 
 from modelgraft.engine.backend import Call
 from modelgraft.kernel.words.graph import Node
-from modelgraft.kernel.words.ports import ListOf, Port, PortType, Tensor
+from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records.arrays import as_array, as_tensor
 from modelgraft.records.batch import Batch
 from modelgraft.records.owning import is_array, is_tensor
 
 Bring = Callable[[Any], Any]
+OBJECT = Modality("object")  # what takes every value
 
 
 def may_give_arrays(node: Node) -> bool:
@@ -32,6 +33,11 @@ def is_fed_arrays(node: Node, nodes: Mapping[str, Node]) -> bool:
     nodes  of the graph, by name; of one that is not there nothing is known
     """
     return any(name not in nodes or may_give_arrays(nodes[name]) for name in node.feeders)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number of numpy's, which its arithmetic gives for an array without axes."""
+    return hasattr(value, "dtype") and hasattr(value, "reshape") and not is_tensor(value) and not is_array(value)
 
 
 def is_mask(kind: PortType) -> bool:
@@ -58,23 +64,32 @@ def in_form(call: Call, node: Node, *, is_joined: bool = False) -> Call:
 
 def in_tensors(value: Any) -> Any:
     """What travels on a wire, with a tensor in place of an array."""
-    if isinstance(value, Batch) and is_array(value.value):
-        return replace(value, value=as_tensor(value.value))
-    return _in_tensor(value)
+    return _of_rows(value, _in_tensor)
 
 
-def in_tensors_at(port: Port, value: Any) -> Any:
-    """What was given for a port, with tensors in place of arrays, in lists too where the port is of lists of tensors."""
-    bring = _for_port(port, _in_tensor, is_list=False)
-    return value if bring is None else in_tensors(value) if isinstance(value, Batch) else bring(value)
+def in_tensors_at(port: Port | None, value: Any) -> Any:
+    """What was given for a port, with tensors in place of arrays, in lists too where the port is of lists of tensors; None: of no port."""
+    bring = None if port is None else _for_port(port, _in_tensor, is_list=False)
+    return value if bring is None else _of_rows(value, bring)
+
+
+def _of_rows(value: Any, bring: Bring) -> Any:
+    """What travels on a wire brought over, also where it holds some of the records of a run."""
+    return replace(value, value=bring(value.value)) if isinstance(value, Batch) else bring(value)
 
 
 def _for_port(port: Port, bring: Bring, *, is_list: bool) -> Bring | None:
-    """What brings over the values of a port; None where these are no tensors."""
+    """What brings over the values of a port; None where these are no tensors.
+
+    A port that takes every value takes tensors too: records of other kinds travel in lists, so an array is what a tensor's port gave.
+    """
     kinds = port.types
-    if is_list or port.several or any(isinstance(kind, ListOf) for kind in kinds):
-        return (lambda value: _within(value, bring)) if any(map(_has_tensors, kinds)) else None
-    return bring if any(isinstance(kind, Tensor) for kind in kinds) else None
+    if any(map(_has_tensors, kinds)):
+        within = is_list or port.several or any(isinstance(kind, ListOf) for kind in kinds)
+        return (lambda value: _within(value, bring)) if within else bring
+    if any(kind in (OBJECT, ListOf(OBJECT)) for kind in kinds):
+        return (lambda value: [*map(bring, value)] if isinstance(value, list) else bring(value)) if is_list else bring
+    return None
 
 
 def _has_tensors(kind: PortType) -> bool:
@@ -90,8 +105,7 @@ def _in_tensor(value: Any) -> Any:
     """An array as a tensor; a row of an array with one axis, which is a number of numpy's, as a tensor without axes."""
     if is_array(value):
         return as_tensor(value)
-    is_number = hasattr(value, "dtype") and not is_tensor(value)
-    return as_tensor(value.reshape(())) if is_number and hasattr(value, "reshape") else value
+    return as_tensor(value.reshape(1)).reshape(()) if is_number(value) else value
 
 
 def _in_array(value: Any) -> Any:

@@ -11,7 +11,7 @@ import pluggy
 
 from modelgraft.engine.backend import Call
 from modelgraft.engine.events import NodeFailed, NodeFinished, NodeSkipped, NodeStarted, Output, Sink, Warned
-from modelgraft.engine.forms import in_tensors
+from modelgraft.engine.forms import in_tensors_at
 from modelgraft.engine.layout import Job
 from modelgraft.engine.run import SERVING
 from modelgraft.kernel.words.graph import Node
@@ -76,7 +76,11 @@ def observed(
             raise
         seconds = time.perf_counter() - start
         outputs = by_port(node, result)
-        tell("after_node", seconds=seconds, outputs=Handed(outputs, _ready))
+        tell(
+            "after_node",
+            seconds=seconds,
+            outputs=Handed({port: (node.out_ports.get(port), value) for port, value in outputs.items()}, _ready),
+        )
         if all(isinstance(value, Batch) and value.value is None for value in outputs.values()):
             emit(NodeSkipped, name, reason="it failed" if _has_failed(name) else "no record came to it")
         else:
@@ -89,9 +93,9 @@ def observed(
     return run
 
 
-def _ready(value: Any) -> Any:
-    """What a hook gets of a value: in memory of its own, with tensors where a node gave arrays."""
-    return own(in_tensors(value))
+def _ready(found: tuple[Port | None, Any]) -> Any:
+    """What a hook gets of the value of a port: in memory of its own, with tensors where a node gave arrays."""
+    return own(in_tensors_at(*found))
 
 
 def _has_failed(node: str) -> bool:

@@ -19,7 +19,7 @@ from modelgraft.engine.binding import Binding
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import NodeCached, NodeSkipped, RunFailed, RunResult, RunStarted, Sink, Warned
-from modelgraft.engine.forms import in_tensors
+from modelgraft.engine.forms import in_tensors_at
 from modelgraft.engine.intake import Intake, refuse_limit, refuse_seed, refuse_unnamed, take_in, take_in_cached
 from modelgraft.engine.layout import Job, spared
 from modelgraft.engine.loading import Loader
@@ -36,6 +36,7 @@ from modelgraft.engine.warning import warn_once
 from modelgraft.kernel.words.errors import GraphError, InputError, NodeError, PluginError
 from modelgraft.kernel.words.guard import said
 from modelgraft.kernel.words.plan import Plan, Step
+from modelgraft.kernel.words.ports import Port
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch
@@ -323,7 +324,9 @@ class Pipeline:
             if run.is_of_map:  # of a node that a record came to, not of those that every record needs
                 raise NodeError(said(error), node="") from error
         elif isinstance(error, NodeError | InputError):
-            error.outputs = Handed(error.outputs, partial(self._ready, run.count))
+            ports = {str(ref): self._binding.graph.port_of(ref) for ref in engine.layout.slots}
+            found = {name: (ports.get(name), value) for name, value in error.outputs.items()}
+            error.outputs = Handed(found, partial(self._ready, run.count))
             run.failure = error
             if run.left:
                 self._leave([job for job in engine.layout.jobs if job.name in run.left])
@@ -338,10 +341,10 @@ class Pipeline:
                 prepared.engines.clear()
 
     @staticmethod
-    def _ready(count: int, value: Any) -> Any:
+    def _ready(count: int, found: tuple[Port | None, Any]) -> Any:
         """What was ready when a node failed: as it is in a run, a batch with ABSENT for what was left out."""
-        found = in_tensors(value)
-        return own(found.listed(count) if isinstance(found, Batch) else found)
+        value = in_tensors_at(*found)
+        return own(value.listed(count) if isinstance(value, Batch) else value)
 
     def _look_up(self, prepared: Prepared, intake: Intake, run: Run) -> dict[str, Outputs]:
         if self._without_cache or not self._cache.is_on:

@@ -43,14 +43,14 @@ class Told:
 def as_tensor(value: Any) -> Any:
     """An array as a tensor on the same memory, which nobody may write to where the array may not be written to; all else as it is.
 
-    One that runs backwards is copied: torch knows no such strides.
+    One whose steps torch does not know is copied: those that run backwards, and those of a field among others.
     """
     if not is_array(value):
         return value
     import numpy
     import torch
 
-    if any(step < 0 for step in value.strides):
+    if any(step < 0 or step % value.itemsize for step in value.strides):
         value = value.copy()
     return torch.from_numpy(value if value.flags.writeable else numpy.asarray(_Unguarded(value)))
 
@@ -59,7 +59,7 @@ def as_array(value: Any) -> Any:
     """A tensor on the host as an array on the same memory; bfloat16, which numpy has not, as float32. All else as it is."""
     if not is_tensor(value):
         return value
-    value = value.detach()
+    value = value.detach().resolve_conj().resolve_neg()
     return value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
 
 
