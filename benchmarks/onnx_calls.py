@@ -92,7 +92,6 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     from modelgraft.plugin import table_of
     from modelgraft_plugins.llm.grouped import GroupedDecoder
     from modelgraft_plugins.llm.sizes import layout_of
-    from modelgraft_plugins.llm.stepping import Rows
     from modelgraft_plugins.onnx import tuned
     from modelgraft_plugins.onnx.graphs import SessionGraph
 
@@ -103,7 +102,7 @@ def _step(folder: Path, rounds: int) -> list[dict[str, Any]]:
     (entry,) = pipeline.backend("onnx").exports.values()
     layout = layout_of(entry.manifest["notes"]["layout"])
     session, _ = tuned.session(entry.folder, "cpu")
-    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), layout, Rows(table_of(torch.randn(layout.vocab, layout.width))))
+    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), layout, table_of(torch.randn(layout.vocab, layout.width)))
     reading: list[GroupedSession] = []
     token, bare = torch.tensor([5]), "run_with_iobinding"
 

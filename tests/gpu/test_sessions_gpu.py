@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelgraft.plugin import table_of
 from modelgraft_plugins.llm.grouped import GroupedDecoder
-from modelgraft_plugins.llm.stepping import Rows
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.sessions import open_session
@@ -95,7 +94,7 @@ def decoder_on(path, device):
     write_graph(path, half=True)
     session = opened(path, device)
     capturing = CapturingSession(session) if device == "cpu" else session
-    return GroupedDecoder(SessionGraph(capturing, device=device, order=order_for(device)), HALF, Rows(table_of(TABLE)))
+    return GroupedDecoder(SessionGraph(capturing, device=device, order=order_for(device)), HALF, table_of(TABLE))
 
 
 def prompts(*lengths):

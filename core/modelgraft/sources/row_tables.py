@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.records.arrays import as_array
 from modelgraft.sources.headers import read_header, start_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Table:
         if self.is_bits:
             found = (found.astype("uint32") << 16).view("float32")
         return found.astype("float32", copy=False)
+
+    def __call__(self, ids: Any) -> NDArray[Any]:
+        """Input embeddings that are these rows and nothing more, no scale, no projection: `rows`, by a tensor on the host as well."""
+        return self.rows(as_array(ids))
 
     def tensor(self) -> Tensor:
         """As torch has it, on the same memory."""

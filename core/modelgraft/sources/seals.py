@@ -42,8 +42,8 @@ class Sum:
     pieces: tuple[int, ...]
 
 
-Facts = tuple[int, ...]  # that tell what a file holds from what it held before: where it lies, its size, and when it was changed
-_begun = dict[Facts, futures.Future[Sum]]()  # of files whose folders are not sealed yet
+_Facts = tuple[int, ...]  # that tell what a file holds from what it held before: where it lies, its size, and when it was changed
+_begun = dict[_Facts, futures.Future[Sum]]()  # of files whose folders are not sealed yet
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begun.clear)  # no thread of the other process goes on here
 
@@ -242,7 +242,7 @@ def _sum(path: Path) -> Sum:
     return Sum(path.stat().st_size, tuple(_sum_from(path, start) for start in _starts(path)))
 
 
-def _facts_of(path: Path) -> Facts:
+def _facts_of(path: Path) -> _Facts:
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from modelgraft.plugin import Backend, LoadContext, Loaded, Node, open_backend
+from modelgraft.plugin import Backend, LoadContext, Loaded, Node, open_backend, owner_of, resolve
 from modelgraft_plugins.llamacpp import notes
 
 INSTALL = "pip install 'modelgraft[llamacpp]' (it compiles llama.cpp, which needs a C++ compiler and CMake)"
@@ -30,6 +30,11 @@ class LlamaCppBackend(Backend):
         from modelgraft_plugins.llamacpp.loading import load
 
         return load(context, shared, torch)
+
+    def begin(self, node: Node, *, precision: str, threads: int | None) -> bool:  # noqa: ARG002 there is nothing to begin
+        """See Backend: a decoder that was compared with torch needs it no more, where its loop computes with arrays."""
+        owner = owner_of(node)
+        return owner.loop is not None and notes.facts(node) is not None and bool(resolve(owner.loop, owner).arrays)
 
     def why_not(self) -> str:
         """The package that it needs, where that is not installed."""

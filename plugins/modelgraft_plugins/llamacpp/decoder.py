@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from modelgraft.plugin import InputError, Places
+from modelgraft.plugin import Array, InputError, Places, as_array, as_tensor
 from modelgraft_plugins.llamacpp.native import STEP, Context, Model
 
 ROOMIER = 4  # a context that is so many times as large as what is asked for is left to others
 
-Array = Any  # of numpy
+Numbers = Any  # an array of numpy; its shape stands in words
 
 
 @dataclass(slots=True)
@@ -42,7 +40,7 @@ class LlamaDecoder:
 
     def start(
         self,
-        prompts: Sequence[Tensor],
+        prompts: Sequence[Array],
         *,
         conditions: Any = None,  # noqa: ARG002 nothing is looked at beside the tokens
         room: int,
@@ -91,7 +89,8 @@ class LlamaDecoder:
 
 @dataclass(eq=False)
 class LlamaSession:
-    """What was read: see modelgraft.plugin.LooksAhead and Continuable; tokens may come as numbers (ReadsIds of the core's loops).
+    """What was read: see modelgraft.plugin.LooksAhead and Continuable; tokens may come as numbers (ReadsIds of the core's loops), and what
+    it gives are arrays of numpy.
 
     most  tokens that each row may read, prompt and answer
     made  where the logits of a step are put, float32[rows vocabulary]: they are valid until the session reads on
@@ -101,10 +100,10 @@ class LlamaSession:
     context: Context | None
     rows: list[_Row]
     most: int
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    states: Tensor | None = None
+    logits: Numbers = field(default_factory=lambda: np.empty(0, np.float32))
+    states: Numbers | None = None
     gives_states: bool = False
-    made: Array | None = None
+    made: Numbers | None = None
 
     @property
     def bytes(self) -> int:
@@ -112,20 +111,20 @@ class LlamaSession:
         return 0 if self.context is None else self.context.bytes
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> str:
         """See Continuable."""
-        return torch.device("cpu")
+        return "cpu"
 
     @property
     def looks(self) -> bool:
         """See LooksAhead."""
         return True
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Array) -> Numbers:
         """See Session."""
         return self.step_ids(tokens.tolist())
 
-    def step_ids(self, tokens: Sequence[int]) -> Tensor:
+    def step_ids(self, tokens: Sequence[int]) -> Numbers:
         """See ReadsIds."""
         context, rows = self._open, self.rows
         if len(tokens) == len(rows) <= context.steps:
@@ -134,20 +133,20 @@ class LlamaSession:
                 self.made = np.empty((len(rows), context.model.vocabulary), np.float32)
             context.step(tokens, [row.length for row in rows], [row.sequence for row in rows], self.made)
             self.rows = [_Row(row.sequence, row.length + 1) for row in rows]
-            self.logits, self.states = torch.from_numpy(self.made), None
+            self.logits, self.states = self.made, None
             return self.logits
         logits, states = self._read_tokens(np.array(tokens, np.int32), 1)
         self.logits, self.states = logits, states[:, None] if states is not None and self.gives_states else None
         return self.logits
 
-    def look(self, tokens: Tensor) -> Tensor:
+    def look(self, tokens: Array) -> Numbers:
         """See LooksAhead."""
-        logits, _ = self._read_tokens(tokens.reshape(-1).cpu().numpy().astype(np.int32), tokens.shape[1])
-        found = logits.view(*tokens.shape, -1)
+        logits, _ = self._read_tokens(as_array(tokens).reshape(-1).astype(np.int32), tokens.shape[1])
+        found = logits.reshape(*tokens.shape, -1)
         self.logits = found[:, -1]
         return found
 
-    def read_prompts(self, prompts: Sequence[Tensor], *, places: Places | None, gives: bool, read: int = 0) -> None:
+    def read_prompts(self, prompts: Sequence[Array], *, places: Places | None, gives: bool, read: int = 0) -> None:
         """Read what the prompts go on with, float[tokens width] each. read: tokens of a single row that were read before."""
         self.gives_states, lengths = gives, [len(prompt) for prompt in prompts]
         wanted = np.zeros(sum(lengths), bool)
@@ -158,15 +157,15 @@ class LlamaSession:
             for row, end, length in zip(places.wanted if places is not None else [()] * len(prompts), ends, lengths, strict=True)
         ]
         wanted[[place for row in asked for place in row]] = True
-        embedded = np.ascontiguousarray(torch.cat(list(prompts)).float().numpy())
+        embedded = np.concatenate([as_array(prompt) for prompt in prompts]).astype(np.float32, copy=False)
         logits, states = self._read(embedded, lengths, wanted)
         nth = np.cumsum(wanted) - 1  # which of those that are wanted a place is
         self.logits = logits[nth[ends]]
         self.states = states[nth[ends]][:, None] if states is not None and gives else None
         if places is not None and states is not None:
-            places.found = [states[nth[np.array(row, int)]][None].clone() for row in asked]
+            places.found = [as_tensor(states[nth[np.array(row, int)]][None]) for row in asked]  # copies
 
-    def extend(self, prompt: Tensor, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 there are none
+    def extend(self, prompt: Array, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 there are none
         """See Continuable."""
         read = self.rows[0].length
         self.most = max(self.most, read + len(prompt) + max(room, 1))
@@ -176,7 +175,7 @@ class LlamaSession:
             self._move([0], states=wants)
         self.read_prompts([prompt], places=places, gives=states, read=read)
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Array) -> None:
         """See Session: rows that are copies share what they have read."""
         chosen, context = [int(row) for row in rows], self._open
         if len(set(chosen)) == len(chosen):
@@ -189,10 +188,10 @@ class LlamaSession:
         else:
             self._move(chosen, states=context.states)
 
-    def fork(self, rows: Tensor) -> LlamaSession:
+    def fork(self, rows: Array) -> LlamaSession:
         """See Session."""
         context = self._open
-        other = LlamaSession(self.decoder, context, list(self.rows), self.most, self.logits.clone(), self.states, self.gives_states)
+        other = LlamaSession(self.decoder, context, list(self.rows), self.most, self.logits.copy(), self.states, self.gives_states)
         other._move([int(row) for row in rows], states=context.states, leaves=True)
         return other
 
@@ -225,14 +224,14 @@ class LlamaSession:
             raise InputError("this session is closed, and what it held is gone")
         return self.context
 
-    def _read_tokens(self, tokens: Array, count: int) -> tuple[Tensor, Tensor | None]:
+    def _read_tokens(self, tokens: Numbers, count: int) -> tuple[Numbers, Numbers | None]:
         """Read so many tokens of each row, int32[batch * count], and give what stands behind each."""
         rows = len(tokens) // max(count, 1)
         if rows != len(self.rows):
             raise InputError(f"{rows} rows of tokens are no answer to {len(self.rows)} rows that were read")
         return self._read(tokens, [count] * rows, np.ones(len(tokens), bool))
 
-    def _read(self, given: Array, counts: Sequence[int], wanted: Array) -> tuple[Tensor, Tensor | None]:
+    def _read(self, given: Numbers, counts: Sequence[int], wanted: Numbers) -> tuple[Numbers, Numbers | None]:
         """Read so many tokens of each row, one row behind the other."""
         context = self._open
         self._fits(counts)
@@ -241,7 +240,7 @@ class LlamaSession:
         sequences = np.array([row.sequence for row, count in read for _ in range(count)], np.int32)
         logits, states = context.read(given, positions, sequences, wanted, check=self.decoder.check)
         self.rows = [_Row(row.sequence, row.length + count) for row, count in read]
-        return torch.from_numpy(logits), None if states is None else torch.from_numpy(states)
+        return logits, states
 
     def _fits(self, counts: Sequence[int]) -> None:
         """Raise InputError where there is no room for so many tokens more of each row."""

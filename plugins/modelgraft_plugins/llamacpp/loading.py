@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from modelgraft.plugin import (
     TOLERANCES,
     Assembling,
@@ -29,8 +26,7 @@ from modelgraft.plugin import (
     Remembering,
     current_listener,
     driving,
-    in_torch,
-    in_turn,
+    in_numpy,
     is_driven,
     loop_of,
     note_memory,
@@ -96,7 +92,7 @@ def _opened(context: LoadContext, shared: Mapping[str, Loaded], host: Backend) -
                 raise ExportError(f"llama.cpp gives the hidden states of layer -1 alone, and states.layers is {list(layers)}")
             variant = type(loop).variant(node.config, wanted) if isinstance(loop, Assembling) else ""
             told.extend(_proven(context, shared, host, made, model, variant))
-            return in_torch(driving(loop, made.parts, wanted), at_home)
+            return in_numpy(driving(loop, made.parts, wanted), at_home)
 
         call = giving(frozenset(node.out_ports))
         loop.prepare(at_home)
@@ -117,6 +113,7 @@ def _opened(context: LoadContext, shared: Mapping[str, Loaded], host: Backend) -
         loop=loop,
         giving=giving if node.component.taps else None,
         is_shared=False,
+        arrays=True,
     )
 
 
@@ -170,6 +167,8 @@ def _facts(context: LoadContext) -> Mapping[str, Any]:
     """What the module says of itself: kept from when it was compared, else built without memory."""
     if (known := notes.facts(_noted(context))) is not None:
         return known
+    import torch
+
     component = context.node.component
     with torch.device("meta"):
         facts: Mapping[str, Any] = resolve(component.module or "", component)(context.node.config).facts()
@@ -177,18 +176,15 @@ def _facts(context: LoadContext) -> Mapping[str, Any]:
 
 
 def _parts(context: LoadContext, model: Model) -> _Opened:
-    """The decoder, and its input embeddings, read from the file row by row."""
+    """The decoder, and its input embeddings, read row by row from what was converted of the file."""
     assert context.weights is not None
-    table = context.weights.tensor(TABLE)
-    if tuple(table.shape) != (model.vocabulary, model.width):
-        raise ExportError(f"its embeddings are {list(table.shape)}, and llama.cpp has [{model.vocabulary}, {model.width}]")
-
-    def embed(ids: Tensor) -> Tensor:
-        return table[ids.cpu()].float()
+    table = context.weights.table(TABLE)
+    if table.numbers.shape != (model.vocabulary, model.width):
+        raise ExportError(f"its embeddings are {list(table.numbers.shape)}, and llama.cpp has [{model.vocabulary}, {model.width}]")
 
     decoder = LlamaDecoder(model, threads=context.threads or threads())
-    kept: Decoder = Remembering(decoder, embed)
-    return _Opened(decoder, {"decoder": kept, "embed": embed})
+    kept: Decoder = Remembering(decoder, table)
+    return _Opened(decoder, {"decoder": kept, "embed": table})
 
 
 def _proven(
@@ -212,6 +208,10 @@ def _proven(
 
 
 def _compared(loaded: Loaded, parts: Mapping[str, Any], model: Model, variant: str) -> Parity:
+    import torch
+
+    from modelgraft.plugin import in_turn  # not at the top: it brings torch
+
     loop = loaded.loop
     assert isinstance(loop, Assembling)
     torch_parts = loaded.state.parts(())

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelgraft.plugin import Array, as_array, as_tensor
-from modelgraft_plugins.llm.stepping import Rows
+from modelgraft.plugin import Array, Table, as_array, as_tensor
 
 
 def is_embedded(value: Any) -> bool:
@@ -41,7 +40,7 @@ def spliced(table: Callable[[Any], Any], ids: Sequence[int], media: Array | None
     table   int64[n] -> float[n width], the input embeddings, on `device`
     places  where media go, as many as they have rows; what stands in `ids` there says nothing
     """
-    if isinstance(table, Rows):
+    if isinstance(table, Table):
         return _in_numpy(table, ids, media, places)
     import torch
 
@@ -53,7 +52,7 @@ def spliced(table: Callable[[Any], Any], ids: Sequence[int], media: Array | None
     return embedded.index_copy(0, there, as_tensor(media).to(device=embedded.device, dtype=embedded.dtype))
 
 
-def _in_numpy(table: Rows, ids: Sequence[int], media: Array | None, places: Sequence[int]) -> Array:
+def _in_numpy(table: Table, ids: Sequence[int], media: Array | None, places: Sequence[int]) -> Array:
     """See `spliced`; float32."""
     if media is None:
         return table(list(ids))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,27 +20,16 @@ if TYPE_CHECKING:
 Given = Any  # one token per row: numbers, an array, or on a device a tensor there, int64[batch]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Input embeddings that are the rows of a table, float[vocabulary width], and nothing more: no scale, no projection."""
-
-    table: Table
-
-    def __call__(self, ids: Any) -> NDArray[Any]:
-        """int64[n], as numbers, an array or a tensor -> float32[n width]."""
-        return self.table.rows(as_array(ids))
-
-
 class Lookup:
     """Writes the embeddings of tokens where a step reads them.
 
-    Rows of a table (`Rows`) are copied: on the host by numpy, half a microsecond each; on a device from a copy of the table there, so
+    Rows of a `Table` are copied: on the host by numpy, half a microsecond each; on a device from a copy of the table there, so
     that tokens need not come to the host. Everything else is computed by who gave it, as torch does it, on the host.
     """
 
     def __init__(self, embed: Callable[[Any], Any], dtype: str, holding: Holding, *, on_host: bool) -> None:
         self.embed, self.on_host = embed, on_host
-        self.table = embed.table if isinstance(embed, Rows) else None
+        self.table = embed if isinstance(embed, Table) else None
         self.there = self.table.tensor().to(holding.empty((0,), dtype)) if self.table is not None and not on_host else None
 
     def into(self, target: Held) -> Callable[[Given], object]:

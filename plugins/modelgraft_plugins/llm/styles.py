@@ -11,7 +11,6 @@ from typing import Any
 from modelgraft.plugin import Decoder, Opened, Remembering
 from modelgraft_plugins.llm.grouped import GroupedDecoder
 from modelgraft_plugins.llm.sizes import Caches, layout_of
-from modelgraft_plugins.llm.stepping import Rows
 
 Embed = Callable[[Any], Any]  # int64[n] -> float32[n width], the input embeddings
 EMBEDDINGS = "embeddings"  # what the table is kept as beside the graphs
@@ -31,9 +30,9 @@ def parts_of(opened: Opened) -> dict[str, Any]:
         from modelgraft_plugins.llm.growing import CrossingDecoder
 
         graphs = {name: opened.graph(name) for name in CROSSING if name != "encoder" or notes["encodes"]}
-        embed = Rows(opened.table(EMBEDDINGS)) if notes["encodes"] else _nothing
+        embed = opened.table(EMBEDDINGS) if notes["encodes"] else _nothing
         return {"decoder": CrossingDecoder(graphs, layout), "embed": embed}
-    embed = Rows(opened.table(EMBEDDINGS))
+    embed = opened.table(EMBEDDINGS)
     decoder = _STYLES[notes["style"]](opened, layout, embed)
     # Where tokens see those behind them, what a prompt begins with cannot be read before it is known how it goes on.
     return {"decoder": Remembering(decoder, embed) if layout.reads == "onward" else decoder, "embed": embed}

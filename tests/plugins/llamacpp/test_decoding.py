@@ -5,7 +5,11 @@ They need llama-cpp-python, and are skipped where it is not installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ import modelgraft as mg
 from modelgraft import GraphError, InputError
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import ReadsIds, stepping
-from modelgraft.plugin import Places
+from modelgraft.plugin import Array, Places, as_tensor
 from modelgraft_plugins.llamacpp import loading, native
 from modelgraft_plugins.llamacpp.backend import LlamaCppBackend
 from modelgraft_plugins.llamacpp.decoder import LlamaDecoder
@@ -82,7 +86,8 @@ def both(request: pytest.FixtureRequest, files: dict[str, Path]) -> Iterator[tup
     mine.model.close()
 
 
-def near(got: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+def near(got: Array, expected: torch.Tensor, tolerance: float) -> bool:
+    got = as_tensor(got)
     assert got.shape == expected.shape
     return bool((got - expected).abs().max() <= tolerance * expected.abs().max())
 
@@ -119,7 +124,7 @@ def test_a_prompt_that_is_read_in_pieces_is_read_as_in_torch(both):
     for decoder in (mine, theirs):
         places = Places(wanted)
         session = decoder.start(prompts, room=2, states=True, places=places)
-        found.append((session.logits, session.states, *places.found, session.step(words(2, 3)).clone(), session.states))
+        found.append((session.logits, session.states, *places.found, as_tensor(session.step(words(2, 3))).clone(), session.states))
         session.close()
     for got, expected in zip(*found, strict=True):
         assert near(got, expected, tolerance)
@@ -136,7 +141,7 @@ def test_a_large_model_reads_in_small_pieces_and_a_stop_ends_it_between_them(fil
         asked: list[int] = []
         decoder.check = lambda asked=asked: asked.append(len(asked))
         session = decoder.start(list(prompt), room=2)
-        found.append((decoder, len(asked), session.logits.clone()))
+        found.append((decoder, len(asked), as_tensor(session.logits).clone()))
         session.close()
     (one, whole, expected), (other, pieces, got) = found
     assert (whole, pieces) == (0, 3)  # between four pieces of 64 and less
@@ -289,6 +294,31 @@ def test_the_file_is_compared_with_torch_once(files, monkeypatch: pytest.MonkeyP
     noted = LlamaCppBackend().recorded(mg.plan(graph_of(files["F16"]), backend="llamacpp").nodes["llm"].node, precision="float32")
     assert noted["weights"] == "F16, as the file holds them"
     assert 0 < noted["parity"]["relative"] <= noted["parity"]["tolerance"] == 2e-2
+
+
+def test_a_second_start_needs_no_torch(tmp_path: Path, files):
+    """In a process that may import neither torch nor transformers: greedy, drawn, and guessed ahead."""
+    told = {"prompt": "{prompt}", "max_new_tokens": 9}
+    node = {"use": "llm/causal", "from": "./Q8_0.gguf", "with": told, "in": {"prompt": "inputs.prompt"}}
+    document = {"modelgraft": 1, "inputs": {"prompt": "text"}, "nodes": {"llm": node}, "outputs": {"text": "llm.text"}}
+    (tmp_path / "say.yaml").write_text(json.dumps(document))
+    shutil.copy(files["Q8_0"], tmp_path)
+    asked: list[dict[str, Any]] = [{}, {"temperature": 0.8}, {"lookup": 3}]
+    refused = "sys.modules['torch'] = sys.modules['transformers'] = None\n"
+    first, second = (written(tmp_path / "say.yaml", asked, before) for before in ("", refused))
+    assert second == first
+
+
+def written(file: Path, asked: Sequence[Mapping[str, Any]], before: str) -> list[str]:
+    """What a graph answers with these settings, in a process that runs some code before."""
+    code = (
+        f"import json, sys\n{before}import modelgraft as mg\nfor settings in json.loads(sys.argv[2]):\n"
+        "    graph = mg.load(sys.argv[1], params={f'nodes.llm.with.{name}': value for name, value in settings.items()})\n"
+        "    with mg.open(graph, backend='llamacpp') as pipeline:\n        print(json.dumps(pipeline.run(prompt='a cat')['text']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file), json.dumps(asked)], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_what_differs_from_torch_is_refused(files):

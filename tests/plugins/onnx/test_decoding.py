@@ -14,7 +14,6 @@ from modelgraft.plugin import as_tensor, table_of
 from modelgraft_plugins.llm import CausalConfig
 from modelgraft_plugins.llm.causal_writer import CausalWriter
 from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
-from modelgraft_plugins.llm.stepping import Rows
 from modelgraft_plugins.onnx import traced
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.graphs import SessionGraph
@@ -64,7 +63,7 @@ def embedding(kind):
         return module
     if kind == "function":
         return lambda ids: rounded[ids].float()
-    return Rows(table_of(rounded if kind == "bfloat16" else rounded.float()))
+    return table_of(rounded if kind == "bfloat16" else rounded.float())
 
 
 def decoder_of(session, embed, *, order=None, device="cpu"):
@@ -126,7 +125,7 @@ def test_one_token_of_one_record_is_read_by_the_session_for_it(session, tmp_path
     """By matrices that are not packed: as from the start, and nothing else is read by it."""
     write_graph(tmp_path / "toy.onnx")
     alone = Counted(open_session(tmp_path / "toy.onnx", device="cpu", settings=AS_THEY_LIE))
-    decoder = GroupedDecoder(SessionGraph(session, device="cpu", one_row=alone), LAYOUT, Rows(table_of(TABLE.bfloat16())))
+    decoder = GroupedDecoder(SessionGraph(session, device="cpu", one_row=alone), LAYOUT, table_of(TABLE.bfloat16()))
     assert_follows(decoder, prompts(4, 7))
     assert alone.bound == 0
     (row,) = prompts(5)
@@ -142,7 +141,7 @@ def test_one_token_of_one_record_is_read_by_the_session_for_it(session, tmp_path
 @pytest.mark.parametrize("order", [None, HostOrder], ids=["host", "device"])
 def test_several_tokens_read_at_once_say_what_stands_behind_each(session, order):
     """As one by one, behind a prompt and behind steps, some of them taken back, in memory that served before."""
-    decoder, table = decoder_of(session, Rows(table_of(TABLE)), order=order and order()), TABLE
+    decoder, table = decoder_of(session, table_of(TABLE), order=order and order()), TABLE
     for length in (3, 6):
         (row,) = prompts(length)
         reading = decoder.start([row], room=20)
@@ -166,7 +165,7 @@ def test_several_tokens_read_at_once_say_what_stands_behind_each(session, order)
 def test_a_graph_whose_head_reads_one_position_reads_on_step_by_step(tmp_path):
     """As older exports do; it says that it cannot read several."""
     write_graph(tmp_path / "one.onnx", several=False)
-    decoder = decoder_of(open_session(tmp_path / "one.onnx", device="cpu"), Rows(table_of(TABLE.bfloat16().float())))
+    decoder = decoder_of(open_session(tmp_path / "one.onnx", device="cpu"), table_of(TABLE.bfloat16().float()))
     assert_follows(decoder, prompts(4, 7))
     assert not decoder.start(prompts(3), room=4).looks
 
@@ -174,14 +173,14 @@ def test_a_graph_whose_head_reads_one_position_reads_on_step_by_step(tmp_path):
 def test_on_a_device_each_call_is_put_in_order(session):
     """Prompts and tokens are announced, and the host waits for nothing."""
     order = HostOrder()
-    decoder = decoder_of(session, Rows(table_of(TABLE)), order=order)
+    decoder = decoder_of(session, table_of(TABLE), order=order)
     decoder.start(prompts(3, 2), room=2).step(torch.tensor([1, 2]))
     assert order.heard == [("begin", 2), ("end",), ("hand over", 1), ("begin", 1), ("end",)]
 
 
 def captured(session, **options):
     capturing = CapturingSession(session, **options)
-    return capturing, decoder_of(capturing, Rows(table_of(TABLE.bfloat16().float())), order=HostOrder())
+    return capturing, decoder_of(capturing, table_of(TABLE.bfloat16().float()), order=HostOrder())
 
 
 def test_a_proven_step_is_replayed_from_then_on(session):
@@ -242,7 +241,7 @@ def test_a_proof_never_writes_beyond_the_cache(session):
 
 def test_total_may_be_the_capacity_when_a_single_token_is_read(session):
     """What a captured step relies on: bit by bit the same logits."""
-    decoder = decoder_of(session, Rows(table_of(TABLE)))
+    decoder = decoder_of(session, table_of(TABLE))
     reading = decoder.start(prompts(5, 3), room=9)
     first = as_tensor(reading.step(torch.tensor([1, 2]))).clone()
     reading.memory.one.total.fill(reading.memory.capacity)
@@ -265,7 +264,7 @@ def test_graphs_are_captured_by_what_is_in_them(tmp_path):
 
 def test_a_cache_that_does_not_fit_is_told_in_plain_words(session, monkeypatch):
     """How large, where, and what to do; afterwards the decoder works as before."""
-    decoder = decoder_of(session, Rows(table_of(TABLE.bfloat16().float())))
+    decoder = decoder_of(session, table_of(TABLE.bfloat16().float()))
     assert_follows(decoder, prompts(2, 3), steps=1)
     zeros = decoder.holding.zeros
 

@@ -96,7 +96,6 @@ from pathlib import Path
 import torch
 from modelgraft.plugin import table_of
 from modelgraft_plugins.llm.grouped import GroupedDecoder
-from modelgraft_plugins.llm.stepping import Rows
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.runtime import runtime
 from modelgraft_plugins.onnx.sessions import open_session
@@ -112,7 +111,7 @@ before = threads()
 sessions = [open_session(Path(sys.argv[1]), device="cpu", count=int(sys.argv[2]) or None) for _ in range(2)]
 opened = threads() - before
 for session in sessions:
-    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), LAYOUT, Rows(table_of(weights()["table"])))
+    decoder = GroupedDecoder(SessionGraph(session, device="cpu"), LAYOUT, table_of(weights()["table"]))
     decoder.start([torch.randn(40, 16)] * 8, room=9).step(torch.tensor([1] * 8))
 start = time.process_time()
 time.sleep(0.5)
