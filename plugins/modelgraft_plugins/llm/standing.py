@@ -128,7 +128,7 @@ def heard(standings: Sequence[Standing] | None, count: int, *, offsets: Sequence
         return None
     import torch
 
-    found, there = list[Tensor](), torch.zeros(len(standings), count, dtype=torch.bool)
+    found, there = list[torch.Tensor](), torch.zeros(len(standings), count, dtype=torch.bool)
     for row, standing, offset in zip(there, standings, offsets, strict=True):
         if standing.deep is not None:
             own = standing.deep.within(max(-offset, 0), count - offset)
