@@ -12,7 +12,7 @@ import torch
 
 import modelgraft as mg
 from modelgraft.records.batch import Batch
-from modelgraft.testing import conform, run_node
+from modelgraft.testing import conform, open_node, run_node
 from support.running import TEXT, Counter, fresh, function, opened
 
 FLOATS = "float[batch 2]"
@@ -390,3 +390,18 @@ def test_code_that_gives_the_other_form_than_it_declares_is_told():
         conform(tensors)
     with pytest.raises(Exception, match="arrays: 'out' holds arrays of numpy, and it is not declared with arrays=True"):
         conform(function("toy/quiet", {"x": FLOATS}, {"out": FLOATS}, lambda x: (x * 2).numpy()))
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_code_that_is_called_alone_may_be_given_fewer_values_than_it_has_inputs(arrays):
+    """What is optional and stands last is left out, as its default says; the others come in the form that it declares."""
+
+    def both(x, more=None):
+        assert isinstance(x, numpy.ndarray if arrays else torch.Tensor)
+        return x if more is None else x + more
+
+    inputs = {"x": FLOATS, "more": f"optional[{FLOATS}]"}
+    trial = open_node(function("toy/both", inputs, {"out": FLOATS}, both, arrays=arrays))
+    one = numpy.ones((1, 2), numpy.float32)
+    assert trial(one)["out"].tolist() == [[1, 1]]
+    assert trial(one, torch.ones(1, 2))["out"].tolist() == [[2, 2]]

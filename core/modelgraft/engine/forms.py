@@ -57,7 +57,8 @@ def in_form(call: Call, node: Node, *, is_joined: bool = False) -> Call:
         return call
 
     def run(*arguments: Any) -> Any:
-        return call(*[value if one is None else one(value) for value, one in zip(arguments, how, strict=True)])
+        known = how[: len(arguments)]  # who calls it alone may leave the last optional ones out
+        return call(*[value if one is None else one(value) for value, one in zip(arguments, known, strict=True)])
 
     return run
 
