@@ -41,9 +41,14 @@ def listed(call: Call, node: Node) -> Call:
     return run
 
 
-def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Callable[[], bool], types: Types) -> Call:
-    """Look at everything that a call gives, and do not start it in a run that was stopped."""
-    check = check_of(node, types)
+def checked(
+    call: Call, node: Node, *, count: Callable[[], int], is_stopped: Callable[[], bool], types: Types, on_torch: bool = False
+) -> Call:
+    """Look at everything that a call gives, and do not start it in a run that was stopped.
+
+    on_torch  what runs it is torch, whatever it could be exported to
+    """
+    check = check_of(node, types, on_torch=on_torch)
 
     def run(*arguments: Any) -> Any:
         if is_stopped():
@@ -53,10 +58,10 @@ def checked(call: Call, node: Node, *, count: Callable[[], int], is_stopped: Cal
     return run
 
 
-def check_of(node: Node, types: Types) -> Check:
+def check_of(node: Node, types: Types, *, on_torch: bool = False) -> Check:
     """What looks at the results of a node: each port there, a batch of the right size, of the declared type.
 
-    types  the record types that there are
+    types  the record types that there are;  on_torch  see `checked`
 
     Raises NodeError that names plugin, component, node and port, what was found and what was wanted.
     """
@@ -64,10 +69,10 @@ def check_of(node: Node, types: Types) -> Check:
     spread = _spread if is_constant(node) else _as_it_is
     if len(ports) == 1:
         ((name, port),) = ports.items()
-        look = port_check(node, name, port, types)
+        look = port_check(node, name, port, types, on_torch=on_torch)
         return lambda result, count: look(spread(port, result, count), count)
 
-    looks = {name: port_check(node, name, port, types) for name, port in ports.items()}
+    looks = {name: port_check(node, name, port, types, on_torch=on_torch) for name, port in ports.items()}
     together = _asked_together(node)
 
     def check(result: Any, count: int) -> Any:
@@ -125,12 +130,12 @@ def gives_masks(node: Node) -> bool:
     return any(is_mask(port.type) for port in node.out_ports.values())
 
 
-def port_check(node: Node, name: str, port: Port, types: Types) -> Check:
+def port_check(node: Node, name: str, port: Port, types: Types, *, on_torch: bool = False) -> Check:
     """What gives what a node gave for a port, a list of truth values as an array, or raises NodeError when it is not what was declared."""
     if port.several:
         return _asks_check(node, name, port, types)
     if isinstance(kind := port.type, Tensor):
-        takes_arrays = may_give_arrays(node)
+        takes_arrays = may_give_arrays(node, on_torch=on_torch)
         return lambda value, count: None if value is None and port.optional else _check_tensor(node, name, kind, value, count, takes_arrays)
     wrong_record = record_check(kind, types)
 

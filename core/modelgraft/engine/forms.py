@@ -21,10 +21,13 @@ Bring = Callable[[Any], Any]
 OBJECT = Modality("object")  # what takes every value
 
 
-def may_give_arrays(node: Node) -> bool:
-    """Whether a node may give arrays: code that says so, a module that a backend may have exported, and whoever gives masks as lists."""
+def may_give_arrays(node: Node, *, on_torch: bool = False) -> bool:
+    """Whether a node may give arrays: code that says so, a module that a backend may have exported, and whoever gives masks as lists.
+
+    on_torch  no backend has exported it
+    """
     component = node.component
-    return component.arrays or component.exportable or any(is_mask(port.type) for port in node.out_ports.values())
+    return component.arrays or (component.exportable and not on_torch) or any(is_mask(port.type) for port in node.out_ports.values())
 
 
 def is_fed_arrays(node: Node, nodes: Mapping[str, Node]) -> bool:

@@ -166,9 +166,9 @@ class Learning:
         node = job.step.node
         call = in_form(listed(self._loader.load(job.step).call_for(node), node), node)
         if is_routed:
-            call = routed(call, node, count=_count, check=check_of(node, self._types), is_asked=is_in_branch)
+            call = routed(call, node, count=_count, check=check_of(node, self._types, on_torch=True), is_asked=is_in_branch)
         else:
-            call = checked(call, node, count=_count, is_stopped=lambda: False, types=self._types)
+            call = checked(call, node, count=_count, is_stopped=lambda: False, types=self._types, on_torch=True)
         return _named(_with_gradients(call) if job.name in self.learners else call, job)
 
 
