@@ -216,6 +216,22 @@ def test_numbers_of_numpy_are_tensors_without_axes(tmp_path):
     assert all(isinstance(one, torch.Tensor) and not one.ndim for one in seen.calls), seen.calls
 
 
+def test_a_text_of_numpy_is_no_number(tmp_path):
+    """It has a dtype as one has, also where a port takes texts or tensors, and lists of them."""
+    parts = [
+        measuring(),
+        function("toy/split", TEXT, {"out": "list[text]"}, lambda x: [list(numpy.array(one.split())) for one in x]),
+        function("toy/join", {"long": FLOATS, "x": "list[text] | list[float[2]]"}, {"out": "object"}, lambda long, x: x),
+    ]
+    nodes = {
+        "long": CHAIN["long"],
+        "split": {"use": "toy/split", "in": {"x": "inputs.x"}},
+        "join": {"use": "toy/join", "in": {"long": "long", "x": "split"}},
+    }
+    with opened(tmp_path, parts, nodes, outputs={"out": "join"}) as pipeline:
+        assert pipeline.run(x=["ab cd", "ef"])["out"] == [["ab", "cd"], ["ef"]]
+
+
 def test_records_of_a_map_are_run_together_and_come_apart(tmp_path):
     """Each with the batch axis, as a run of it alone gives it."""
     with opened(tmp_path, [measuring()], {"long": CHAIN["long"]}, outputs={"out": "long"}) as pipeline:

@@ -146,6 +146,12 @@ def test_embeddings_take_their_places_and_words_keep_theirs():
         torch.testing.assert_close(found[place], wanted, rtol=0.0, atol=0.0)
 
 
+def test_a_text_of_numpy_is_a_text():
+    """Texts of an array or of a table have a shape and a dtype, and are no embeddings."""
+    made = writer(without_placeholder(), prompt="{a} and {b}")
+    assert made.write({"a": numpy.array(["cat"])[0], "b": "hat"}).ids == made.write({"a": "cat", "b": "hat"}).ids
+
+
 def test_literal_braces_are_doubled():
     """As in Python's own templates."""
     inner = checkpoints.qwen2_tokenizer()

@@ -19,6 +19,7 @@ from modelgraft.records.owning import is_array, is_tensor
 
 Bring = Callable[[Any], Any]
 OBJECT = Modality("object")  # what takes every value
+NUMBERS = frozenset("biuf")  # kinds of dtypes as numpy calls them; its texts have one too
 
 
 def may_give_arrays(node: Node, *, on_torch: bool = False) -> bool:
@@ -40,7 +41,7 @@ def is_fed_arrays(node: Node, nodes: Mapping[str, Node]) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number of numpy's, which its arithmetic gives for an array without axes."""
-    return hasattr(value, "dtype") and hasattr(value, "reshape") and not is_tensor(value) and not is_array(value)
+    return getattr(getattr(value, "dtype", None), "kind", "no") in NUMBERS and not is_array(value)
 
 
 def is_mask(kind: PortType) -> bool:

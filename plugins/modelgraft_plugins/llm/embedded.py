@@ -9,8 +9,8 @@ from modelgraft.plugin import Array, Table, as_array, as_tensor
 
 
 def is_embedded(value: Any) -> bool:
-    """Whether a value of a field is embeddings, and no text and no conversation."""
-    return hasattr(value, "shape")
+    """Whether a value of a field is embeddings, and no text and no conversation; a text of numpy's has a shape, but no axes."""
+    return bool(getattr(value, "ndim", 0))
 
 
 def joined(parts: Sequence[Any], axis: int = 0) -> Any:
