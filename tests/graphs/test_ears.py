@@ -158,6 +158,10 @@ def test_a_batch_is_what_its_records_are_alone_and_the_same_again(either: tuple[
         torch.testing.assert_close(alone["llm.logits"], together["llm.logits"][row : row + 1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
 @pytest.mark.slow
 def test_on_onnx_the_answers_are_the_same(either: tuple[Checkpoint, Path]):
     """The whole graph, with unlike numbers of sounds in a batch."""

@@ -303,6 +303,10 @@ def test_a_step_of_training_on_real_speech_loses_what_the_formula_says(tmp_path:
 # -- ONNX ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.whole(
+    "tests/graphs/test_wav2vec2.py::test_exports_give_what_torch_gives",
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_features_and_units_on_onnx_are_those_of_torch(home: Path, monkeypatch, norm: str):

@@ -270,6 +270,10 @@ def test_real_speech_goes_through(params: dict[str, Any]):
     assert all(sound.seconds > 0.1 for sound in found["audio"])
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
 @pytest.mark.slow
 def test_on_onnx_it_says_the_same(params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Ear, centres, language model and voice as sessions."""
