@@ -10,6 +10,7 @@ import pytest
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.examples import make_inputs
 from modelgraft.kernel.words.graph import Ref
+from modelgraft.records.arrays import as_tensor
 from modelgraft.testing import node_of
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.torch.backend import TorchBackend
@@ -220,7 +221,7 @@ def test_a_part_gives_torchs_numbers(case):
     for name in node.out_ports:
         one, other = (given if len(node.out_ports) == 1 else given[name] for given in (expected, got))
         assert one.shape == other.shape, name
-        assert (one.double() - other.double()).abs().max() <= 1e-5 * max(one.double().abs().max().item(), 1.0), name
+        assert (one.double() - as_tensor(other).double()).abs().max() <= 1e-5 * max(one.double().abs().max().item(), 1.0), name
 
 
 def test_no_exportable_component_is_left_out():
