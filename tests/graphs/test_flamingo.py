@@ -185,6 +185,7 @@ def test_an_idefics_is_imported_as_a_graph_of_its_own(theirs: Checkpoint, tmp_pa
         assert mine.run(**given)["text"] == shipped.run(**given)["text"]
 
 
+@pytest.mark.whole("tests/core/test_exporting.py::test_an_exported_language_model_writes_without_modelgraft")
 @pytest.mark.slow
 def test_an_exported_idefics_writes_without_modelgraft(theirs: Checkpoint, tmp_path: Path):
     """From prepared pixels and token ids, with onnxruntime and numpy alone: the tokens that transformers writes."""
