@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy
@@ -329,6 +330,25 @@ def test_code_that_writes_to_an_array_changes_nothing_that_others_hold(tmp_path,
             found = pipeline.run(x="ab")
             assert found["long"].tolist() == [[2.0, 1.0]]
             assert "toy/spoil writes to its input x in place" in found.warnings[0]
+
+
+def test_code_that_writes_now_and_then_changes_no_memory_that_may_not_be_written_to(tmp_path):
+    """Numpy would refuse it; torch knows no such tensors, and would change the bytes of the plugin, or end the process in a mapped file."""
+    held, calls = bytes(8), Counter()
+
+    def seldom(x):
+        calls.note(1)
+        return x.add_(1.0).clone() if len(calls.calls) > 1 else x.clone()
+
+    given = function("toy/given", TEXT, {"out": FLOATS}, lambda x: numpy.frombuffer(held, numpy.float32).reshape(1, 2), arrays=True)
+    parts = [given, function("toy/seldom", {"x": FLOATS}, {"out": FLOATS}, seldom)]
+    nodes = {"a": {"use": "toy/given", "in": {"x": "inputs.x"}}, "b": {"use": "toy/seldom", "in": {"x": "a"}}}
+    with opened(tmp_path, parts, nodes, outputs={"out": "b"}) as pipeline:
+        for _ in range(3):
+            with suppress(mg.NodeError):  # where its calls are long enough to be looked at
+                pipeline.run(x="a")
+    assert len(calls.calls) == 3
+    assert held == bytes(8)
 
 
 # -- what is kept -------------------------------------------------------------------------------------------------------

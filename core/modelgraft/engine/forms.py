@@ -107,9 +107,13 @@ def _within(value: Any, bring: Bring) -> Any:
 
 
 def _in_tensor(value: Any) -> Any:
-    """An array as a tensor; a row of an array with one axis, which is a number of numpy's, as a tensor without axes."""
+    """An array as a tensor; a row of an array with one axis, which is a number of numpy's, as a tensor without axes.
+
+    One that may not be written to, such as a part of a file or of bytes, is copied: torch knows no such tensors, and code that writes to
+    one now and then would change what cannot change, or end the process.
+    """
     if is_array(value):
-        return as_tensor(value)
+        return as_tensor(value if value.flags.writeable else value.copy())
     return as_tensor(value.reshape(1)).reshape(()) if is_number(value) else value
 
 
