@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from modelgraft.engine.backend import Call
+from modelgraft.kernel.checking.matching import ANYTHING
 from modelgraft.kernel.words.graph import Node
-from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
+from modelgraft.kernel.words.ports import ListOf, Port, PortType, Tensor
 from modelgraft.records.arrays import as_array, as_tensor
 from modelgraft.records.batch import Batch
 from modelgraft.records.owning import is_array, is_tensor
 
 Bring = Callable[[Any], Any]
-OBJECT = Modality("object")  # what takes every value
 NUMBERS = frozenset("biuf")  # kinds of dtypes as numpy calls them; its texts have one too
 
 
@@ -92,7 +92,7 @@ def _for_port(port: Port, bring: Bring, *, is_list: bool) -> Bring | None:
     if any(map(_has_tensors, kinds)):
         within = is_list or port.several or any(isinstance(kind, ListOf) for kind in kinds)
         return (lambda value: _within(value, bring)) if within else bring
-    if any(kind in (OBJECT, ListOf(OBJECT)) for kind in kinds):
+    if any(kind in (ANYTHING, ListOf(ANYTHING)) for kind in kinds):
         return (lambda value: [*map(bring, value)] if isinstance(value, list) else bring(value)) if is_list else bring
     return None
 
