@@ -441,3 +441,12 @@ def test_code_that_is_called_alone_may_be_given_fewer_values_than_it_has_inputs(
     one = numpy.ones((1, 2), numpy.float32)
     assert trial(one)["out"].tolist() == [[1, 1]]
     assert trial(one, torch.ones(1, 2))["out"].tolist() == [[2, 2]]
+
+
+def test_a_masked_array_is_refused(tmp_path):
+    """What is masked in it would be numbers like others to whoever reads the wire."""
+    part = function("toy/masked", TEXT, {"out": FLOATS}, lambda x: numpy.ma.masked_less(lengths(x), 1), arrays=True)
+    told = r"'out': found a masked array, wanted float\[batch 2\]: fill what is masked first"
+    nodes = {"a": {"use": "toy/masked", "in": {"x": "inputs.x"}}}
+    with opened(tmp_path, [part], nodes, outputs={"out": "a"}) as pipeline, pytest.raises(mg.NodeError, match=told):
+        pipeline.run(x="a")
