@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 
 import modelgraft as mg
-from modelgraft.plugin import ExportError, Places
+from modelgraft.plugin import ExportError, Places, as_tensor
 from modelgraft.sources import weights
 from modelgraft_plugins.llm import gated_causal, gated_export, gated_exported
 from modelgraft_plugins.llm.gated import GatedCrossAttention
@@ -379,7 +379,7 @@ def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(parts:
             reused.append((exported["decoder"].reused, in_torch["decoder"].reused))
             for token in (7, 9):
                 for session in sessions[:2]:
-                    torch.testing.assert_close(session.logits, sessions[2].logits, rtol=0.0, atol=1e-5)
+                    torch.testing.assert_close(as_tensor(session.logits), sessions[2].logits, rtol=0.0, atol=1e-5)
                 for session in sessions:
                     session.step(torch.tensor([token]))
             for session in sessions:
