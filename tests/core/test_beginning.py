@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -26,22 +28,39 @@ def ages(things):
     return {age for age in range(3) if known & {id(thing) for thing in gc.get_objects(generation=age)}}
 
 
-def test_what_was_imported_is_looked_through_last_and_may_still_be_garbage(made):
+@pytest.fixture
+def imported(monkeypatch):
+    """What a call of has a module imported."""
+    return lambda: monkeypatch.setitem(sys.modules, "imported_by_a_test", ModuleType("imported_by_a_test"))
+
+
+def test_what_was_imported_is_looked_through_last_and_may_still_be_garbage(made, imported):
     """It goes into the oldest generation; nothing is kept apart for good, and a collection frees what nobody holds."""
     with _kept_whole():
         assert not gc.isenabled()
+        imported()
         made += [[index] for index in range(1000)]
     assert gc.isenabled()
     assert ages(made) == {2}
     assert gc.get_freeze_count() == 0
 
 
-def test_where_a_process_keeps_its_imports_apart_these_are_too(made):
+def test_where_a_process_keeps_its_imports_apart_these_are_too(made, imported):
     """As the command line does, which ends soon."""
     gc.freeze()
     with _kept_whole():
+        imported()
         more = [[index] for index in range(1000)]
     assert ages(more) == ages(made) == set()
+
+
+def test_where_nothing_was_imported_nothing_is_kept_apart(made):
+    """A server loads nodes again and again, and what lives meanwhile may be garbage soon."""
+    gc.freeze()
+    with _kept_whole():
+        more = [[index] for index in range(1000)]
+    assert ages(more) != set()
+    assert made
 
 
 def test_a_collector_that_was_off_stays_off(made):

@@ -9,12 +9,14 @@ import sys
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import modelgraft as mg
 from modelgraft.cli.entry import run_command
+from modelgraft.engine import freeing
 from modelgraft.engine.backend import Loaded
 from modelgraft.engine.measuring import blocks_of
 from support.installed import registry
@@ -92,6 +94,16 @@ def test_nothing_refers_to_what_was_let_go_of(tmp_path):
         assert "b" not in pipeline._loader.loaded()
         gc.collect()
         assert [one() for one in gone] == [None, None, None]
+
+
+def test_nothing_is_searched_for_what_was_let_go_of(tmp_path, monkeypatch):
+    """It stands in no circle of references, and its call in no name of the engine: a look through all objects takes up to seconds."""
+    looks = SimpleNamespace(collect=lambda: pytest.fail("something still refers to what was let go of"))
+    monkeypatch.setattr(freeing, "gc", looks)
+    nodes = {"a": linear("inputs.x", runtime={"keep": False})}
+    with mg.open(graph(tmp_path, nodes, {"y": "a"}), cache_bytes=0) as pipeline:
+        pipeline.run(x=X)
+        assert "a" not in pipeline._loader.loaded()
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell what a process takes")

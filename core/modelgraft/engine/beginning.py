@@ -49,15 +49,16 @@ def _convert(modules: Iterable[Step]) -> None:
 def _kept_whole() -> Iterator[None]:
     """Let Python look for no garbage while something is imported, nor at once in all of it: it is as old as what is looked through last.
 
-    Never in it where this process keeps its imports apart.
+    Never in it where this process keeps its imports apart. Where nothing was imported all stays as it is: it may be garbage soon.
     """
-    was_on, keeps_apart = gc.isenabled(), gc.get_freeze_count() > 0
+    was_on, keeps_apart, known = gc.isenabled(), gc.get_freeze_count() > 0, len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
-        if not keeps_apart:
-            gc.unfreeze()  # into the oldest generation: half a million objects are else looked through twice while the model is loaded
+        if len(sys.modules) > known:
+            gc.freeze()
+            if not keeps_apart:
+                gc.unfreeze()  # into the oldest generation: half a million objects are else looked through twice while the model is loaded
         if was_on:
             gc.enable()

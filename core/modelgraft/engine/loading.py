@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from modelgraft.engine.backend import Backend, LoadContext, Loaded, bound_function, open_backend
+from modelgraft.engine.backend import Backend, Call, LoadContext, Loaded, bound_function, open_backend
 from modelgraft.engine.beginning import begin
 from modelgraft.engine.events import NodeLoaded, NodeLoading, NodeReleased, Progress, Sink, Warned
 from modelgraft.engine.forms import in_form
@@ -105,11 +105,9 @@ class Loader:
         """Call a node that may be let go of: it stays for as long as the call takes."""
         loaded, held = self._taken(step)
         try:
-            call = loaded.call_for(step.node)
-            is_ready = loaded.arrays or step.node.component.arrays  # for code that says so its pipeline has brought them over
-            return (call if is_ready else in_form(call, step.node, is_joined=True))(*arguments)
+            return _ready(loaded, step.node)(*arguments)  # under no name: letting go of it would not free it
         finally:
-            del loaded  # or letting go of it would not free it
+            del loaded  # for the same reason
             if held is not None:
                 held.give_back()
                 if not keeps(step.node, self._graph.graph.runtime) and held.leave():
@@ -353,6 +351,12 @@ class Loader:
         if name not in self._backends:
             self._backends[name] = open_backend(self._registry, name)
         return self._backends[name]
+
+
+def _ready(loaded: Loaded, node: Node) -> Call:
+    """The call of a node, with its numbers in the form that it takes; for code that says arrays=True its pipeline has brought them over."""
+    call = loaded.call_for(node)
+    return call if loaded.arrays or node.component.arrays else in_form(call, node, is_joined=True)
 
 
 def _check_run() -> None:
