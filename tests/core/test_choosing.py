@@ -130,8 +130,10 @@ markers = ["slow: ", "whole(tests): "]
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A suite of its own that runs by the hooks of this one."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A suite of its own that runs by the hooks of this one, whatever kind of run this is."""
+    monkeypatch.delenv("MODELGRAFT_WHOLE", raising=False)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     hooks = (Path(__file__).parents[1] / "conftest.py").read_text(encoding="utf-8")
     imports = hooks[hooks.index("from support.pace import") :].partition(")")[0] + ")\n"
     (tmp_path / "conftest.py").write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{imports}")
