@@ -206,7 +206,7 @@ def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int, t
     if not is_tensor(value) and not (takes_arrays and is_array(value)):
         say_so = ", or say arrays=True where it is declared" if is_array(value) else ""
         raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor{say_so}")
-    if is_array(value) and hasattr(value, "mask"):
+    if is_array(value) and hasattr(value, "filled"):
         raise _broken(node, f"output '{name}': found a masked array, wanted {kind}: fill what is masked first, array.filled(0)")
     wrong = values.tensor_mismatch(kind, value)
     if not wrong and not is_whole(kind) and kind.axes[0] is not None and len(value) != count:
