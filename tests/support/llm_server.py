@@ -44,6 +44,10 @@ def served(say: Say) -> Iterator[Told]:
                 told.most = max(told.most, told.now)
             try:
                 found = say(body, number)
+            finally:
+                with told.lock:  # before it is sent: who has the answer asks again at once
+                    told.now -= 1
+            try:
                 if callable(found):
                     found(self)
                     return
@@ -55,9 +59,6 @@ def served(say: Say) -> Iterator[Told]:
                 self.wfile.write(content)
             except OSError:
                 pass  # who asked has left
-            finally:
-                with told.lock:
-                    told.now -= 1
 
         def log_message(self, *_args: Any) -> None:
             """Say nothing."""
