@@ -26,7 +26,6 @@ from functools import cache
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from modelgraft.plugin import Array
 from modelgraft_plugins.onnx.runtime import runtime
@@ -66,7 +65,7 @@ class CudaOrder:
         outside = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(outside)
         for tensor in given:
-            if isinstance(tensor, Tensor) and tensor.is_cuda:  # an array is the host's
+            if getattr(tensor, "is_cuda", False):  # an array is the host's
                 tensor.record_stream(self.stream)
         try:
             with torch.cuda.stream(self.stream):
@@ -82,7 +81,7 @@ class CudaOrder:
         """See Order."""
         outside = torch.cuda.current_stream(self.device)
         for tensor in made:
-            if isinstance(tensor, Tensor) and tensor.is_cuda:
+            if getattr(tensor, "is_cuda", False):
                 tensor.record_stream(outside)
 
 
