@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Protocol
 
+import numpy
 import torch
 
 from modelgraft.plugin import Array
@@ -65,7 +66,7 @@ class CudaOrder:
         outside = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(outside)
         for tensor in given:
-            if getattr(tensor, "is_cuda", False):  # an array is the host's
+            if not isinstance(tensor, numpy.ndarray) and tensor.is_cuda:  # an array is the host's
                 tensor.record_stream(self.stream)
         try:
             with torch.cuda.stream(self.stream):
@@ -81,7 +82,7 @@ class CudaOrder:
         """See Order."""
         outside = torch.cuda.current_stream(self.device)
         for tensor in made:
-            if getattr(tensor, "is_cuda", False):
+            if not isinstance(tensor, numpy.ndarray) and tensor.is_cuda:
                 tensor.record_stream(outside)
 
 
