@@ -21,7 +21,7 @@ and then the GPU idles while Python works. Or the session is opened on a stream 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, Protocol
 
@@ -89,11 +89,6 @@ class CudaOrder:
 def order_of(device: str) -> Order | None:
     """The order on a device, "cuda:0"; None for the CPU, where a run is over when the call is."""
     return None if device == "cpu" else CudaOrder(device)
-
-
-def unordered(*_given: Array) -> AbstractContextManager[None]:
-    """What stands for an Order where there is none."""
-    return nullcontext()
 
 
 @cache
