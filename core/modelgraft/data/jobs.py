@@ -13,8 +13,8 @@ from modelgraft.kernel.words.graph import Adapter, Node
 from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.kernel.words.wording import option
 from modelgraft.sources.own_files import is_of_checkpoint
+from modelgraft.sources.source_view import viewed
 from modelgraft.sources.storage import stamp_of
-from modelgraft.sources.views import viewed
 
 if TYPE_CHECKING:
     from modelgraft.kernel.words.source import Source

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modelgraft.kernel.words.source import Source
-from modelgraft.sources.views import viewed
+from modelgraft.sources.source_view import viewed
 
 WORTH_BYTES = 32 << 20  # of a file: a smaller one is converted before another Python has started
 LEAST_CORES = 2

@@ -8,7 +8,7 @@ from modelgraft.kernel.words.errors import choices
 from modelgraft.sources import hub, weight_files
 
 if TYPE_CHECKING:
-    from modelgraft.sources.views import SourceView
+    from modelgraft.sources.source_view import SourceView
 
 
 def none_to_come(view: SourceView, *, offline: bool) -> str:

@@ -31,8 +31,9 @@ from modelgraft.sources.headers import damaged, read_header
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
 from modelgraft.sources.seals import Proof
+from modelgraft.sources.source_view import SourceView, is_torch, viewed
 from modelgraft.sources.storage import digest_of
-from modelgraft.sources.views import SourceView, converted, is_of_layout, is_torch, settle, viewed
+from modelgraft.sources.views import converted, is_of_layout, settle
 
 if TYPE_CHECKING:
     from torch import Tensor

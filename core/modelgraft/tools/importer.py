@@ -28,8 +28,8 @@ from modelgraft.sources import views
 from modelgraft.sources.cards import Facts
 from modelgraft.sources.families import families
 from modelgraft.sources.installed_plugins import installed_plugins
+from modelgraft.sources.source_view import SourceView
 from modelgraft.sources.storage import remember_named
-from modelgraft.sources.views import SourceView
 from modelgraft.tools.checked import checked
 
 PARAM = "checkpoint"  # the parameter of a shipped graph that names what it is for

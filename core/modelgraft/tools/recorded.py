@@ -12,7 +12,7 @@ from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config, dimension_fields
 from modelgraft.sources import parts, views
 from modelgraft.sources.refs import parse
-from modelgraft.sources.views import SourceView
+from modelgraft.sources.source_view import SourceView
 
 PRESET = "preset:"
 LAYERS = ("num_hidden_layers", "encoder_layers", "num_layers", "depth")  # what configs call their number of layers

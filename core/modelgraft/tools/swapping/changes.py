@@ -13,7 +13,7 @@ from modelgraft.kernel.words.guard import contained
 from modelgraft.kernel.words.kinds import Component, Config, checked_ports
 from modelgraft.kernel.words.source import Source
 from modelgraft.sources import parts, views
-from modelgraft.sources.views import SourceView
+from modelgraft.sources.source_view import SourceView
 from modelgraft.tools.checked import checked
 from modelgraft.tools.swapping.names import components_of
 

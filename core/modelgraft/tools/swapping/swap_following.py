@@ -15,7 +15,7 @@ from typing import Any
 from modelgraft.kernel.words.errors import GraphError
 from modelgraft.kernel.words.graph import GraphSpec, Node, Origin, SolvedGraph
 from modelgraft.kernel.words.kinds import Config, dimension_fields
-from modelgraft.sources.views import SourceView
+from modelgraft.sources.source_view import SourceView
 from modelgraft.tools.checked import checked
 from modelgraft.tools.swapping.changes import Changes, config_from
 from modelgraft.tools.swapping.names import components_of
