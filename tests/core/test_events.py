@@ -214,13 +214,6 @@ def test_the_readme_of_the_engine_lists_every_event():
     assert "\n".join(rows) in text
 
 
-def test_the_readme_of_the_engine_names_every_file():
-    """A new file is given its place there."""
-    folder = Path(events.__file__).parent
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    assert [path.name for path in folder.glob("*.py") if path.name != "__init__.py" and f"`{path.name}`" not in text] == []
-
-
 def test_a_plugin_hears_every_event_of_every_run(tmp_path):
     """Runs, streams and maps, through the hook `on_event`; one that fails is a warning, told once a run, and changes nothing else."""
     heard = []
