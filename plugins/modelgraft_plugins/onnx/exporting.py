@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from modelgraft.plugin import (
     ExportError,
     ModelgraftError,
     Node,
-    PluginError,
     Signature,
     as_tensor,
     dynamic_axes,
@@ -34,6 +32,7 @@ from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.quiet import muted
 from modelgraft_plugins.onnx.repeating import DOMAIN, Alike, alike, once
 from modelgraft_plugins.onnx.sessions import open_session
+from modelgraft_plugins.onnx.store import need_exporter
 from modelgraft_plugins.onnx.streamlining import streamline
 from modelgraft_plugins.onnx.unfolding import unfold
 from modelgraft_plugins.onnx.widening import widen
@@ -138,8 +137,7 @@ def trace(
 
     Raises ExportError with the first line of what the exporter said, PluginError when the exporter is not installed.
     """
-    if importlib.util.find_spec("onnxscript") is None or importlib.util.find_spec("onnx") is None:
-        raise PluginError("exporting needs onnx and onnxscript: pip install 'modelgraft[onnx]'")
+    need_exporter()
     named = {"input_names": list(inputs), "output_names": list(outputs)}
     groups = alike(module) if repeats else []
     try:

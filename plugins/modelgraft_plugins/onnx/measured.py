@@ -64,9 +64,10 @@ def widens() -> bool:
 def prepare() -> None:
     """Measure what is not known of this processor, which takes a second or two, and keep it; nothing where a size is asked for.
 
-    Where it cannot be kept, blocks are of 32: a cache that nobody can write is told of when the export is written.
+    Where it cannot be kept, blocks are of 32: a cache that nobody can write is told of when the export is written. So they are
+    where what writes graphs is not installed.
     """
-    if asked() or _kept():
+    if asked() or _kept() or not store.can_export():
         return
     with contextlib.suppress(OSError), locked(store.exports_root() / "locks" / "measured"):
         if _kept():

@@ -33,8 +33,8 @@ def is_faster_as_they_lie() -> bool:
 
 
 def prepare() -> None:
-    """Measure what is not known of this processor, which takes about a second, and keep it where a file can be written."""
-    if _kept() is not None:
+    """Measure what is not known of this processor, which takes about a second, and keep it where a file can be written and graphs can."""
+    if _kept() is not None or not store.can_export():
         return
     with contextlib.suppress(OSError), locked(store.exports_root() / "locks" / "one-row"):
         if _kept() is None:  # no other process was faster

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft.plugin import (
+    PluginError,
     cache_in_use,
     cache_root,
     clear_leftovers,
@@ -34,6 +35,20 @@ GRAPH = "model.onnx"
 MANIFEST = "manifest.json"
 MOST_BYTES = 20 * 2**30  # the oldest exports are deleted above this
 WRITERS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")  # other versions may write another graph
+
+
+EXPORTERS = ("onnx", "onnxscript")
+
+
+def can_export() -> bool:
+    """Whether what writes graphs is installed; the backend may be there without, as onnxruntime is needed by others too."""
+    return all(importlib.util.find_spec(name) is not None for name in EXPORTERS)
+
+
+def need_exporter() -> None:
+    """Raise PluginError, with the way out, where what writes graphs is not installed."""
+    if not can_export():
+        raise PluginError(f"exporting needs {' and '.join(EXPORTERS)}: pip install 'modelgraft[onnx]'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +198,10 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
     build       writes the files into an empty folder and gives the manifest, to which time and processor are added
     instead_of  one that is kept under the key and of no use here
 
-    Raises Left where it is not to be made now.
+    Raises Left where it is not to be made now, PluginError where what writes graphs is not installed.
     """
     ask_to_export(key)
+    need_exporter()
     folder = folder_of(key)
     with cache_in_use(), locked(exports_root() / "locks" / key):
         for parent in (*exports_root().glob("*/"), *exports_root().glob("*/*/")):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import modelgraft as mg
-from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.errors import InputError, PluginError
 from modelgraft_plugins import processor
 from modelgraft_plugins.onnx import measured, one_row, precision, runtime, store
 from modelgraft_plugins.onnx.blocks import SIZE
@@ -44,6 +44,18 @@ def test_every_size_that_is_tried_runs_here(bits):
     taken = measured.seconds(bits, measured.TRIED[bits])
     assert tuple(taken) == measured.TRIED[bits]
     assert all(0 < seconds < 10 for seconds in taken.values())
+
+
+@pytest.mark.usefixtures("unasked")
+def test_without_what_writes_graphs_nothing_is_measured_and_an_export_is_refused_with_the_way_out(monkeypatch):
+    """onnxruntime is installed for others too, such as readers of text in pictures; no plugin is blamed, and no module is built."""
+    monkeypatch.setattr(store, "EXPORTERS", ("onnx", "no_such_package"))
+    for one in (measured, one_row):
+        monkeypatch.setattr(one, "seconds", lambda *_: pytest.fail("it needs what is not there"))
+        one.prepare()
+    assert measured.size_of(8) == SIZE
+    with pytest.raises(PluginError, match=r"exporting needs onnx and no_such_package: pip install 'modelgraft\[onnx\]'"):
+        store.make("0" * 32, lambda _: pytest.fail("nothing can be written"))
 
 
 @pytest.mark.usefixtures("unasked")
