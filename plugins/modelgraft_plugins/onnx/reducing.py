@@ -10,6 +10,7 @@ DynamicQuantizeLinear, multiplied by MatMulInteger, and scaled. Weights are symm
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -82,12 +83,28 @@ def save(model: Model, path: Path) -> None:
         tell(tensor, *rest)
         giving.note(tensor.nbytes)
 
-    ir.save(model, path, external_data=f"{path.name}.data", callback=hear)
+    weights = path.with_name(f"{path.name}.data")
+    try:
+        ir.save(model, path, external_data=weights.name, callback=hear)
+    except OSError as error:
+        raise _refused(weights, error, sum(sizes)) from error
     if sum(sizes) > GIVEN_BACK:
         let_go()  # of what the last of them were read from and made in
-        weights = path.with_name(f"{path.name}.data")
         seals.begin_to_seal(weights)  # while it is compared
         begin_to_send(weights)
+
+
+def _refused(weights: Path, error: OSError, size: int) -> OSError:
+    """Why so many bytes found no room, as the system says when it is asked for them again: numpy tells how many it took alone."""
+    if error.errno is None and hasattr(os, "posix_fallocate"):
+        try:
+            with weights.open("wb") as stream:
+                os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as found:
+            return found
+        finally:
+            weights.unlink(missing_ok=True)
+    return error
 
 
 def _matrix_of(node: Node) -> tuple[int, int] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 from collections import Counter
 
 import numpy
@@ -150,3 +153,19 @@ def test_numbers_are_made_when_they_are_written_and_not_kept(tmp_path):
     assert asked == {"up": 1, "side": 1, "down": 1, "bias": 1}
     reducing.save(one, tmp_path / "twice.onnx")
     assert asked["up"] == 2
+
+
+def test_what_stops_the_writing_of_weights_is_told_as_the_system_tells_it(tmp_path):
+    """Numpy tells how many bytes of an array were taken: here no file may be longer than a part of one matrix."""
+    x = ir.Value(name="x", shape=ir.Shape(["rows", 300]), type=ir.TensorType(ir.DataType.FLOAT))
+    wide = ir.Value(name="wide", const_value=ir.tensor(drawn(300, 600), name="wide"))  # 720 kB
+    node = ir.node("MatMul", [x, wide])
+    one = ir.Model(ir.Graph([x], node.outputs, nodes=[node], initializers=[wide], opset_imports={"": 21}), ir_version=10)
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, allowed[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            reducing.save(one, tmp_path / "wide.onnx")
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
