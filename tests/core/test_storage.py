@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 
 import modelgraft as mg
 from modelgraft.engine.disk import DiskCache
+from modelgraft.kernel.words.errors import SourceError
 from modelgraft.records import publishing
 from modelgraft.records.publishing import file_aside, publish
 from modelgraft.records.writing import write_value
-from modelgraft.sources.storage import folder_aside, locked
+from modelgraft.sources.storage import cache_in_use, folder_aside, locked
 
 
 @pytest.fixture
@@ -142,6 +143,39 @@ def test_a_lock_whose_file_was_deleted_is_still_one_lock(tmp_path):
     waiting.join()
     assert order == ["first", "second"]
     assert (tmp_path / "lock").exists()
+
+
+@pytest.fixture
+def may_only_be_read(monkeypatch):
+    """A disk that opens nothing to be written, as of an image that was made with its cache; root is not refused by modes of files."""
+    opens = os.open
+
+    def only_read(path, flags, *rest, **more):
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opens(path, flags, *rest, **more)
+
+    return lambda: monkeypatch.setattr(os, "open", only_read)
+
+
+def test_a_cache_that_may_only_be_read_is_locked_by_the_locks_that_are_there(tmp_path, may_only_be_read):
+    """So that what it holds serves; where there is no lock there is nothing to serve, and the system's word is raised."""
+    with locked(tmp_path / "lock"):
+        pass
+    may_only_be_read()
+    with locked(tmp_path / "lock") as is_held, locked(tmp_path / "lock", waits=False) as is_free:
+        assert (is_held, is_free) == (True, False)
+    with pytest.raises(OSError, match="Read-only file system"), locked(tmp_path / "other"):
+        pass
+
+
+def test_a_cache_that_may_not_be_written_to_is_told_without_asking_for_room(tmp_path, monkeypatch, may_only_be_read):
+    """There may be plenty."""
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
+    may_only_be_read()
+    told = "cannot be used: Read-only file system\n    set MODELGRAFT_CACHE to another folder$"
+    with pytest.raises(SourceError, match=told), cache_in_use(), locked(tmp_path / "lock"):
+        pass
 
 
 def test_looking_at_a_graph_makes_no_folder(tmp_path, monkeypatch):

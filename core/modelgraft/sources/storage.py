@@ -6,6 +6,7 @@ Everything here can be fetched or computed again, so the folder may be deleted a
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from modelgraft.kernel.words.errors import Problem, SourceError
 from modelgraft.records.publishing import file_aside, path_aside, publish
 
+NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM)  # a folder that may be read, and not written to
 OWNERS = 0o600  # the mode of a file that its writer made for its owner alone
 NEW_S = 60  # a folder that is made is locked within this time
 CHUNK_BYTES = 1 << 20  # large enough that hashing is bound by the disk, small enough to report progress
@@ -45,7 +47,8 @@ def cache_in_use() -> Iterator[None]:
         yield
     except OSError as error:
         found = f"the cache {cache_root()} cannot be used: {error.strerror or error}"
-        raise SourceError(Problem("cache-failed", found, hint="make room there, or set MODELGRAFT_CACHE to another folder")) from error
+        way = "" if error.errno in NOT_OURS else "make room there, or "
+        raise SourceError(Problem("cache-failed", found, hint=f"{way}set MODELGRAFT_CACHE to another folder")) from error
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def _lock(path: Path, *, waits: bool) -> int | None:
     """Open a lock file and take its lock: of the file that has the name then, should somebody have deleted the one before."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _open_lock(path)
         try:
             import fcntl
         except ImportError:  # Windows
@@ -88,6 +91,17 @@ def _lock(path: Path, *, waits: bool) -> int | None:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    """Open a lock file; to be read alone in a cache that may not be written to, which serves what it holds."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if error.errno in NOT_OURS:
+            with contextlib.suppress(OSError):
+                return os.open(path, os.O_RDONLY)
+        raise
 
 
 @contextmanager
