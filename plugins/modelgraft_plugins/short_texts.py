@@ -138,7 +138,7 @@ class Scribe:
         from modelgraft_plugins import kept_tokenizers
 
         source = context.node.source
-        there = context.weights.folder if context.weights is not None else source.path() if source is not None else None
+        there = context.weights.home if context.weights is not None else source.path() if source is not None else None
         folder = there.parent if there is not None and there.is_file() else there
         if folder is None or not any((folder / name).is_file() for name in FILES):
             return None

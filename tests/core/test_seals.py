@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import kept, seals, views, weights
-from modelgraft.sources.storage import cache_root
+from modelgraft.sources.row_tables import place_in
+from modelgraft.sources.storage import cache_root, digest_of
 
 LINES = SimpleNamespace(recorded_configs={}, weight_readers={".lines": "number_reader:read"})
 
@@ -132,6 +133,75 @@ def test_a_bit_that_turned_in_converted_weights_changes_no_answer(tmp_path, read
     assert (len(reader.calls), said) == (2, [])
 
 
+@pytest.fixture
+def tables(monkeypatch):
+    """A weight reader whose files hold two tables, and a file beside them; it counts its calls."""
+    module = ModuleType("number_reader")
+    module.calls = []
+
+    def read(path, folder):
+        module.calls.append(path)
+        (folder / "config.json").write_text('{"model_type": "numbers"}')
+        (folder / "words.txt").write_text("a word " * 40)
+        save_file({"one": torch.arange(300.0).view(30, 10), "two": torch.arange(600.0).view(60, 10)}, folder / "model.safetensors")
+
+    module.read = read
+    monkeypatch.setitem(sys.modules, "number_reader", module)
+    return module
+
+
+def asked(what: str, path: Path) -> object:
+    """What somebody reads of a source: a table, what lies beside the weights, or a tensor."""
+    view = views.view(views.parse(str(path)), registry=LINES, folder=None, trusted=True, offline=True)
+    found = weights.open(view, offline=True)
+    if what == "home":
+        return (found.home / "words.txt").read_text()
+    return found.table(what).numbers.tolist() if what in {"one", "two"} else found.tensor("two").tolist()
+
+
+def harmed(where: str, folder: Path) -> None:
+    """Turn a bit in a table, in the header, or in what lies beside the weights."""
+    weight_file = folder / "model.safetensors"
+    if where == "beside":
+        flip(folder / "words.txt", 130, 2)
+    elif where == "header":
+        flip(weight_file, 8 + 70, 0)
+    else:
+        place = place_in(weight_file, where)
+        flip(weight_file, (place.start + place.stop) // 2, 5)
+
+
+@pytest.mark.parametrize("where", ["one", "two", "header", "beside"])
+@pytest.mark.parametrize("what", ["one", "two", "home", "tensor"])
+def test_what_is_read_of_a_source_is_whole_and_the_rest_is_not_looked_at(tmp_path, tables, what, where):
+    """A table needs its own bytes and the header, a tokenizer what lies beside the weights, a tensor all; what is broken is made again."""
+    source = tmp_path / "a.lines"
+    source.write_text("tables")
+    wanted = asked(what, source)
+    asked("tensor", source)
+    (folder,) = (path for path in (cache_root() / "converted").iterdir() if path.is_dir())
+    harmed(where, folder)
+    matters = what == "tensor" or where == what or (where == "header" and what in {"one", "two"}) or (where, what) == ("beside", "home")
+    with kept.loading() as said:
+        assert asked(what, source) == wanted
+    assert (len(tables.calls), len(said)) == ((2, 1) if matters else (1, 0))
+
+
+def test_a_source_that_will_be_read_whole_is_looked_at_beside_what_comes_before(tmp_path, tables, monkeypatch):
+    """Once: who asks for a tensor then waits for the end of that look."""
+    source = tmp_path / "a.lines"
+    source.write_text("tables")
+    asked("tensor", source)
+    view = views.view(views.parse(str(source)), registry=LINES, folder=None, trusted=True, offline=True)
+    found, looks = weights.open(view, offline=True), list[object]()
+    look = seals.complaint
+    monkeypatch.setattr(seals, "complaint", lambda *given, **how: looks.append(given) or look(*given, **how))
+    found.begin()
+    found.begin()
+    assert found.tensor("one").shape == (30, 10)
+    assert len(looks) == 1
+
+
 @pytest.mark.parametrize("harm", ["cut", "empty", "gone", "no seal", "junk"])
 def test_converted_weights_that_were_cut_are_made_again_and_not_refused_for_ever(tmp_path, reader, harm):
     """Whatever is left of them."""
@@ -163,7 +233,7 @@ def test_without_a_load_around_it_the_log_hears_what_is_made_again(tmp_path, rea
 def test_a_file_whose_hash_is_given_is_read_whole_before_it_is_used(tmp_path):
     """A bit that turned between the samples that a look takes is found when the weights are opened, if not before."""
     save_file({"values": torch.zeros(200_000)}, tmp_path / "w.safetensors")
-    text = f"{tmp_path}/w.safetensors#sha256={weights.digest_of(tmp_path / 'w.safetensors')}"
+    text = f"{tmp_path}/w.safetensors#sha256={digest_of(tmp_path / 'w.safetensors')}"
     view = views.view(views.parse(text), registry=LINES, folder=None, trusted=True, offline=True)
     assert weights.open(view, offline=True).tensor("values").shape == (200_000,)
     flip(tmp_path / "w.safetensors", 300_001, 3)

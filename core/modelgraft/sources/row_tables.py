@@ -74,9 +74,15 @@ def table_in(path: Path, key: str) -> Table:
         from safetensors.torch import load_file
 
         return table_of(load_file(path)[key])
-    begin = start_of(path) + header.start
-    aside = begin % mmap.ALLOCATIONGRANULARITY
+    place = place_in(path, key)
+    aside = place.start % mmap.ALLOCATIONGRANULARITY
     with path.open("rb") as file:  # private, as torch maps files: what is written to it is not seen by others
-        whole = mmap.mmap(file.fileno(), aside + header.end - header.start, access=mmap.ACCESS_COPY, offset=begin - aside)
+        whole = mmap.mmap(file.fileno(), aside + len(place), access=mmap.ACCESS_COPY, offset=place.start - aside)
     numbers = numpy.frombuffer(whole, AS_NUMPY[header.dtype], count=math.prod(header.shape), offset=aside)
     return Table(numbers.reshape(header.shape))
+
+
+def place_in(path: Path, key: str) -> range:
+    """Which bytes of a file of safetensors are those of a tensor."""
+    begin, header = start_of(path), read_header(path)[key]
+    return range(begin + header.start, begin + header.end)

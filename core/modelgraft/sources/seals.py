@@ -115,24 +115,24 @@ def names_in(folder: Path) -> tuple[str, ...]:
     return tuple(_read(folder / SEAL))
 
 
-def complaint(folder: Path, names: Collection[str] | None = None, *, quick: bool = False) -> str:
+def complaint(folder: Path, names: Collection[str] | None = None, *, quick: bool = False, within: range | None = None) -> str:
     """What is wrong with a sealed folder, or an empty string.
 
-    names  the files that are looked at; None: all. One that was not sealed is wrong
-    quick  look at the sizes, and at the first piece of each file, which is the whole of a small one
+    names   the files that are looked at; None: all. One that was not sealed is wrong
+    quick   look at the sizes, and at the first piece of each file, which is the whole of a small one
+    within  of a file that was looked at so: the pieces behind the first that hold these bytes; None: all of it
     """
     try:
-        sums = _read(folder / SEAL)
-        _compare(folder, sums, names, quick=quick)
+        _compare(folder, _read(folder / SEAL), names, quick=quick, within=within)
     except BrokenSeal as error:
         return str(error)
     return ""
 
 
-def complaint_of_file(path: Path, *, quick: bool = False) -> str:
-    """What is wrong with a lone sealed file, or an empty string."""
+def complaint_of_file(path: Path, *, quick: bool = False, within: range | None = None) -> str:
+    """What is wrong with a lone sealed file, or an empty string. quick, within: see `complaint`."""
     try:
-        _compare(path.parent, _read(seal_of(path)), (path.name,), quick=quick)
+        _compare(path.parent, _read(seal_of(path)), (path.name,), quick=quick, within=within)
     except BrokenSeal as error:
         return str(error)
     return ""
@@ -171,9 +171,13 @@ def _read(path: Path) -> dict[str, Sum]:
         raise BrokenSeal(f"its seal is broken: {error}") from error
 
 
-def _compare(folder: Path, sums: Mapping[str, Sum], names: Collection[str] | None, *, quick: bool) -> None:
+def _compare(
+    folder: Path, sums: Mapping[str, Sum], names: Collection[str] | None, *, quick: bool = False, within: range | None = None
+) -> None:
     wanted = {name: sums.get(name) for name in (sums if names is None else names)}
     work = [piece for name, expected in wanted.items() for piece in _pieces(folder, name, expected, quick=quick)]
+    if within is not None:
+        work = [piece for piece in work if piece.start and piece.start < within.stop and piece.start + piece.size > within.start]
     workers = _workers(len(work))
     if workers <= 1 or sum(piece.size for piece in work) <= PIECE_BYTES:
         _look(work)

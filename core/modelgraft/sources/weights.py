@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,18 @@ from modelgraft.sources import (
     conversions,
     former_files,
     hub,
-    kept,
     numpy_files,
     pickles,
+    proving,
     row_tables,
     scripted,
-    seals,
     torch_files,
 )
-from modelgraft.sources.headers import damaged, read_header
+from modelgraft.sources.headers import damaged, read_header, start_of
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
-from modelgraft.sources.seals import Proof
+from modelgraft.sources.proving import NOTHING, Proving
 from modelgraft.sources.source_view import SourceView, is_torch, viewed
-from modelgraft.sources.storage import digest_of
 from modelgraft.sources.views import converted, is_of_layout, settle
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def open(source: Source, *, offline: bool, progress: Listener | None = None) -> 
     ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
         raise SourceError(Problem("no-weights", why_none(ready), hint=NO_WEIGHTS_HINT))
-    return Weights(ready, _proof_of(ready, offline=offline) if ready is view else _nothing_to_prove)
+    return Weights(ready, proving.of(ready, offline=offline) if ready is view else NOTHING)
 
 
 def make_ready(view: SourceView) -> None:
@@ -80,83 +78,44 @@ def _file_of(view: SourceView, *, offline: bool, progress: Listener | None) -> P
         beside = conversions.NEIGHBOURS if view.reader or is_of_layout(ref) else ()
         return archives.fetch(ref, offline=offline, progress=progress, beside=beside)
     if view.unread is not None:
-        _refuse_other(view.unread, ref.sha256)
+        proving.refuse_other(view.unread, ref.sha256)
     return view.unread
-
-
-Prove = Callable[[], None]  # ends when what is kept of a source is whole: it was, or it is made again
-
-
-def _nothing_to_prove() -> None:
-    """End: the files are the user's own, or were looked at just now."""
-
-
-def _proof_of(view: SourceView, *, offline: bool) -> Prove:
-    """Begin to look at every byte of what is kept of a source, beside the imports that follow; the tensors wait for the end of it."""
-    mend: Callable[[], object]
-    if view.origin is not None and view.folder is not None:
-        kept.hold(view.folder)
-        look, mend = partial(seals.complaint, view.folder), partial(_convert_again, view, offline=offline)
-    elif view.file is not None and view.ref.kind == "archive":
-        archives.hold(view.ref)
-        look, mend = partial(seals.complaint_of_file, view.file), partial(archives.fetch, view.ref, offline=offline)
-    elif view.folder is not None and view.ref.kind == "archive":
-        archives.hold(view.ref)
-        member = archives.path_of(view.ref)
-        look, mend = (
-            partial(seals.complaint_of_file, member),
-            partial(archives.fetch, view.ref, offline=offline, beside=conversions.NEIGHBOURS),
-        )
-    elif view.file is not None and view.ref.sha256:
-        return Proof(partial(_refuse_other, view.file, view.ref.sha256)).result
-    else:
-        return _nothing_to_prove
-    proof = Proof(look)
-
-    @cache
-    def prove() -> None:
-        if proof.result():
-            mend()
-
-    return prove
-
-
-def _convert_again(view: SourceView, *, offline: bool) -> None:
-    """Make the folder of a file again, from a file that is whole."""
-    assert view.origin is not None and view.reader is not None  # noqa: PT018 as `_proof_of` has seen
-    if view.ref.kind == "archive":
-        archives.fetch(view.ref, offline=offline, beside=conversions.NEIGHBOURS)
-    else:
-        _refuse_other(view.origin, view.ref.sha256)
-    conversions.convert(view.origin, view.reader, sha256=view.ref.sha256)
-
-
-def _refuse_other(path: Path, sha256: str) -> None:
-    """Raise SourceError `hash-mismatch` for a file that is not the one that the user means."""
-    if sha256 and (found := digest_of(path)) != sha256:
-        raise archives.hash_mismatch(str(path), found=found, wanted=sha256)
 
 
 class Weights:
     """The tensors of one part of a source. Closing is not needed: files are unmapped with the last tensor.
 
-    What is kept of the source is whole once a tensor, or the folder, was asked for.
+    What is kept of the source is whole once a tensor, or the folder, was asked for; of a table its own bytes are, of a home what lies
+    beside the weights.
     """
 
-    def __init__(self, view: SourceView, prove: Prove = _nothing_to_prove) -> None:
-        self.view, self._prove = view, prove
+    def __init__(self, view: SourceView, proving: Proving = NOTHING) -> None:
+        self.view, self._proving = view, proving
+
+    def begin(self) -> None:
+        """Begin to look at every byte, beside what comes before the first tensor. Who reads a table alone has no need of the rest."""
+        self._proving.begin()
 
     @property
     def folder(self) -> Path:
         """The folder in Hugging Face layout that holds config.json and tokenizer files; of a single file, where it lies."""
-        self._prove()
+        self._proving.whole()
+        return self._folder()
+
+    @property
+    def home(self) -> Path:
+        """The folder as those need it who read no weights of it: configs and tokenizer files are whole."""
+        self._proving.beside_weights()
+        return self._folder()
+
+    def _folder(self) -> Path:
         folder = self.view.folder
         return collections.home_of(folder, self.view.part) if folder is not None else self.view.weight_files[0].parent
 
     @property
     def file(self) -> Path:
         """The first file of weights."""
-        self._prove()
+        self._proving.whole()
         return self.view.weight_files[0]
 
     def keys(self) -> tuple[str, ...]:
@@ -169,7 +128,7 @@ class Weights:
 
     def sub(self, part: str) -> Weights:
         """The tensors of another part of the same source; "" is the whole. Raises SourceError `unknown-part`."""
-        return Weights(self.view.at(part), self._prove)
+        return Weights(self.view.at(part), self._proving)
 
     def shape(self, key: str) -> tuple[int, ...] | None:
         """The shape of a tensor, or None when there is none of this key."""
@@ -184,11 +143,15 @@ class Weights:
     def table(self, key: str) -> Table:
         """One matrix as numpy indexes it, mapped as `tensor` is, without torch where it lies in safetensors. Raises as `tensor` does."""
         inside = self._inside(key)
-        self._prove()
         for path in reversed(self.view.weight_files if self.view.layout is None else ()):
             prefix = collections.prefix_of(path, self.view.folder)
+            if path.suffix != ".safetensors" or not inside.startswith(prefix):
+                continue
             name = inside.removeprefix(prefix)
-            if path.suffix == ".safetensors" and inside.startswith(prefix) and name in read_header(path):
+            self._proving.beginning(path)
+            self._proving.bytes_of(path, range(start_of(path)))  # its header
+            if name in read_header(path):
+                self._proving.bytes_of(path, row_tables.place_in(path, name))
                 return row_tables.table_in(path, name)
         return row_tables.table_of(self.tensor(key))
 
@@ -220,7 +183,7 @@ class Weights:
     @cached_property
     def _files(self) -> dict[str, Callable[[str], Any]]:  # Any: a tensor; torch is not imported here
         """Key in the files -> what reads it: the open file that holds it, or the mapping that a pickle gave."""
-        self._prove()
+        self._proving.whole()
         found: dict[str, Callable[[str], Any]] = {}
         for path in self.view.weight_files:
             inside = _readers(path)

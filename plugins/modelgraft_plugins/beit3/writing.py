@@ -90,7 +90,7 @@ class Write(Loop):
         """Find the tokenizer; it is opened when a text is asked for."""
         source = context.node.source
         self.place = context.node.name
-        self.home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
+        self.home = context.weights.home if context.weights is not None else source.path() if source is not None else None
         self.tokenizer: Any = None  # Any: its classes have no annotations
 
     def bind(self, runtime: NodeRuntime) -> None:

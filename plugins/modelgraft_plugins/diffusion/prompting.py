@@ -71,7 +71,7 @@ class Prompting(Loop):
 def _opened(reading: Reading, context: LoadContext) -> Tokenizer:
     """The tokenizer of an encoder. Raises SourceError `no-tokenizer`."""
     source = context.node.source
-    home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
+    home = context.weights.home if context.weights is not None else source.path() if source is not None else None
     name = reading.name.replace("text_encoder", "tokenizer")
     hint = f"name a whole folder in the layout of diffusers, which has {name}/"
     if home is None:

@@ -18,7 +18,7 @@ Tokenizer = Any  # the tokenizers of transformers are not annotated
 def tokenizer_beside(context: LoadContext) -> Tokenizer:
     """The tokenizer of a folder. Raises SourceError `no-tokenizer`."""
     source = context.node.source
-    home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
+    home = context.weights.home if context.weights is not None else source.path() if source is not None else None
     hint = "name a whole folder in the layout of diffusers, which has tokenizer/"
     if home is None:
         called = "no source" if source is None else source.text

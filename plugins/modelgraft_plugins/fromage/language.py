@@ -63,7 +63,7 @@ class Language(nn.Module):
         if context.weights is None:
             found = f"{self.node} has the prefix {self.config.prefix!r} and no tokenizer, because its weights are drawn"
             raise SourceError(Problem("no-tokenizer", found, context.node.place, 'name a checkpoint, or set prefix: ""', node=self.node))
-        inner = kept_tokenizers.open_tokenizer(context.weights.folder)
+        inner = kept_tokenizers.open_tokenizer(context.weights.home)
         self.prefix = tuple(inner(self.config.prefix, add_special_tokens=False).input_ids)
 
     def bind(self, runtime: NodeRuntime) -> None:

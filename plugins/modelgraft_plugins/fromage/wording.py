@@ -36,7 +36,7 @@ def load(config: Words, context: LoadContext) -> Callable[[list[str]], dict[str,
 
 def _open(config: Words, context: LoadContext) -> kept_tokenizers.Inner:
     node, source = context.node, context.node.source
-    home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
+    home = context.weights.home if context.weights is not None else source.path() if source is not None else None
     hint = "name a source that holds the tokenizer of an OPT"
     if home is None:
         found = f"{node.name}: {'no source' if source is None else source.text} has no files of a tokenizer on this machine"

@@ -190,7 +190,7 @@ def _extended(inner: kept_tokenizers.Inner, extra: Sequence[str], words: Sequenc
 
 def _folder(context: LoadContext) -> Path | None:
     if context.weights is not None:
-        return context.weights.folder
+        return context.weights.home
     source = context.node.source
     found = (source.path("tokenizer.json") or source.path("config.json") or source.path()) if source is not None else None
     if found is None:

@@ -3,14 +3,17 @@
 Of pages of 4 kB a core remembers where a few MB lie, so that reading hundreds of MB looks up each page in tables, and how long that takes
 differs by how scattered they lie. Linux (6.1 and newer) lays memory on large pages where it is asked to (MADV_COLLAPSE); bytes and
 addresses stay what they are, and where it has none to give everything stays as it was. A thread asks, 1.4 ms a page, while the session is
-used already. Not where the system is set to have no large pages ("never" in transparent_hugepage/enabled).
+used already: once it is there for as long as steps take to win back what asking costs, so that a process which answers once and ends pays
+nothing, and a first answer shares no core with it. Not where the system is set to have no large pages ("never" in
+transparent_hugepage/enabled).
 """
 
 from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -19,6 +22,8 @@ from modelgraft.plugin import give_back_freed
 
 SIZE = 2 << 20  # of a large page
 SMALL = 4 << 10
+ASKING_S = 1.4e-3  # that one takes; Zen 2
+GAIN = 0.2  # of the time of steps that read all of them
 MOSTLY = 7 / 8  # of a stretch that is in memory: the rest is taken as well
 FROM_BYTES = 32 << 20  # of weights: less lies in caches
 COLLAPSE = 25  # MADV_COLLAPSE, which Python does not name
@@ -37,7 +42,13 @@ def packed(graph: Path | bytes) -> Iterator[None]:
     before = frozenset(places())
     yield
     give_back_freed()  # later, it would part large pages
-    Thread(target=lay, args=([place for place in places() if place not in before],), name="large pages", daemon=True).start()
+    Thread(target=_lay_later, args=([place for place in places() if place not in before],), name="large pages", daemon=True).start()
+
+
+def _lay_later(there: Sequence[int]) -> None:
+    """Lay memory on large pages once it pays. A process that ends meanwhile does not wait for it."""
+    time.sleep(len(there) * ASKING_S / GAIN)
+    lay(there)
 
 
 def places() -> Iterator[int]:

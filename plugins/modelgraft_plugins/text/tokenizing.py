@@ -44,7 +44,7 @@ def load(config: Config, context: LoadContext) -> Callable[[Any], dict[str, Tens
 
 def _open(config: Config, context: LoadContext) -> Tokenizer:
     source = context.node.source
-    home = context.weights.folder if context.weights is not None else source.path() if source is not None else None
+    home = context.weights.home if context.weights is not None else source.path() if source is not None else None
     if home is None:
         called = "no source" if source is None else source.text
         found = f"{context.node.name}: {called} has no files of a tokenizer on this machine"

@@ -22,6 +22,8 @@ class TorchBackend(Backend):
         """
         if context.node.component.load is not None and context.device == "cpu" and context.precision in ("", context.dtype):
             return load_code(context)  # which imports torch where it needs it
+        if context.weights is not None:
+            context.weights.begin()
         from modelgraft_plugins.torch.loading import load
 
         return load(context, shared)

@@ -78,6 +78,19 @@ def test_what_is_taken_while_a_large_session_opens_is_laid(tmp_path, monkeypatch
     assert before.first not in asked
 
 
+def test_memory_is_laid_once_steps_win_back_what_it_costs(monkeypatch):
+    """Twice as many pages wait twice as long: a process that answers once does not pay for them."""
+    done = list[object]()
+    monkeypatch.setattr(large_pages.time, "sleep", done.append)
+    monkeypatch.setattr(large_pages, "lay", done.append)
+    one, two = [1], [1, 2]
+    large_pages._lay_later(one)
+    large_pages._lay_later(two)
+    assert done[1] is one
+    assert done[3] is two
+    assert done[2] == 2 * done[0] == pytest.approx(2 * large_pages.ASKING_S / large_pages.GAIN)
+
+
 @pytest.mark.parametrize(
     ("size", "has_them", "is_file"), [(FROM_BYTES - 1, True, True), (FROM_BYTES, False, True), (FROM_BYTES, True, False)]
 )
