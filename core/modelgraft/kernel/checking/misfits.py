@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from modelgraft.classes import dataclass
 from modelgraft.kernel.checking.adviser import Advice
 from modelgraft.kernel.checking.concrete import types_of
 from modelgraft.kernel.checking.drafts import Part

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from modelgraft.classes import dataclass
 from modelgraft.kernel.words.kinds import Config
 
 
