@@ -21,15 +21,15 @@ from modelgraft.sources import (
     hub,
     numpy_files,
     pickles,
-    proving,
     row_tables,
     scripted,
+    source_proofs,
     torch_files,
 )
 from modelgraft.sources.headers import damaged, read_header, start_of
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
-from modelgraft.sources.proving import NOTHING, Proving
+from modelgraft.sources.source_proofs import NO_PROOF, Proving
 from modelgraft.sources.source_view import SourceView, is_torch, viewed
 from modelgraft.sources.views import converted, is_of_layout, settle
 
@@ -52,7 +52,7 @@ def open(source: Source, *, offline: bool, progress: Listener | None = None) -> 
     ready = _at_hand(view, offline=offline, progress=progress)
     if not ready.weight_files:
         raise SourceError(Problem("no-weights", why_none(ready), hint=NO_WEIGHTS_HINT))
-    return Weights(ready, proving.of(ready, offline=offline) if ready is view else NOTHING)
+    return Weights(ready, source_proofs.of(ready, offline=offline) if ready is view else NO_PROOF)
 
 
 def make_ready(view: SourceView) -> None:
@@ -78,7 +78,7 @@ def _file_of(view: SourceView, *, offline: bool, progress: Listener | None) -> P
         beside = conversions.NEIGHBOURS if view.reader or is_of_layout(ref) else ()
         return archives.fetch(ref, offline=offline, progress=progress, beside=beside)
     if view.unread is not None:
-        proving.refuse_other(view.unread, ref.sha256)
+        source_proofs.refuse_other(view.unread, ref.sha256)
     return view.unread
 
 
@@ -89,7 +89,7 @@ class Weights:
     beside the weights.
     """
 
-    def __init__(self, view: SourceView, proving: Proving = NOTHING) -> None:
+    def __init__(self, view: SourceView, proving: Proving = NO_PROOF) -> None:
         self.view, self._proving = view, proving
 
     def begin(self) -> None:

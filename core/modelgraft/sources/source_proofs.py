@@ -123,7 +123,7 @@ class _Meant(Proving):
         self.whole()
 
 
-NOTHING = Proving(None)  # the files are the user's own, or were looked at just now
+NO_PROOF = Proving(None)  # the files are the user's own, or were looked at just now
 
 
 def of(view: SourceView, *, offline: bool) -> Proving:
@@ -141,7 +141,7 @@ def of(view: SourceView, *, offline: bool) -> Proving:
         return Proving(Sealed(member.parent, member.name), (member,), again)
     if view.file is not None and view.ref.sha256:
         return _Meant(view.file, view.ref.sha256)
-    return NOTHING
+    return NO_PROOF
 
 
 def refuse_other(path: Path, sha256: str) -> None:
