@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.building import Graph, allowed
-from modelgraft.classes import dataclass
 from modelgraft.engine.devices import has_no_gpu
 from modelgraft.engine.opening import Opening, Placing, in_environment, option, taking
 from modelgraft.engine.warning import warn_once

@@ -1,4 +1,4 @@
-"""The kernel has a door: it stays small, imports of modelgraft itself and dataclasses, and nothing heavy, and its README holds."""
+"""The kernel has a door: it stays small, imports nothing of modelgraft outside itself and nothing heavy, and its README holds."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ MOST_LINES = 6_000
 FILES = sorted(KERNEL.rglob("*.py"))
 LIGHT = {"networkx", "pluggy", "pydantic", "yaml"}  # what it stands on beside the standard library
 
-CLASSES = "modelgraft.classes"  # dataclasses as the standard library makes them, which stand on nothing else
-
 # Loads a module of the kernel, or runs code, where nothing else of modelgraft can be imported.
 ALONE = """
 import sys
 class Wall:
     def find_spec(self, name, path=None, target=None):
         parts = name.split(".")
-        if parts[0] == "modelgraft" and len(parts) > 1 and parts[1] not in {"kernel", "classes"}:
+        if parts[0] == "modelgraft" and len(parts) > 1 and parts[1] != "kernel":
             raise ImportError(f"the kernel reached for {name}")
 sys.meta_path.insert(0, Wall())
 """
@@ -59,13 +57,8 @@ def test_it_names_nothing_of_modelgraft_outside_itself_and_nothing_heavy():
     """Imports within functions and for type checkers count: an import contract leaves the latter out."""
     found = {(path.name, module) for path in FILES for module in imported(path)}
     own = {pair for pair in found if pair[1].startswith("modelgraft.kernel.")}
-    foreign = {pair for pair in found - own if pair[1] != CLASSES and pair[1].partition(".")[0] not in sys.stdlib_module_names | LIGHT}
+    foreign = {pair for pair in found - own if pair[1].partition(".")[0] not in sys.stdlib_module_names | LIGHT}
     assert foreign == set()
-
-
-def test_its_dataclasses_stand_on_the_standard_library_alone():
-    found = imported(CORE / "modelgraft" / "classes.py")
-    assert {name.partition(".")[0] for name in found} <= sys.stdlib_module_names
 
 
 def test_every_module_of_it_can_be_imported_where_the_rest_of_modelgraft_cannot():

@@ -6,11 +6,11 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.cli.chat_answers import Writing, files_of, play
 from modelgraft.cli.chat_doors import ALONE, BESIDE, WHOLE, Doors, takes_file
 from modelgraft.cli.chat_pictures import show, show_image

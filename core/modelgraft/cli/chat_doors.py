@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.data.cells import record_kind
 from modelgraft.data.naming import is_file
 from modelgraft.kernel.words.errors import InputError, choices

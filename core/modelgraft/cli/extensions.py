@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import typer
 from typer.models import CommandInfo, TyperInfo
 
-from modelgraft.classes import dataclass
 from modelgraft.cli.app import LATER
 from modelgraft.cli.session import CliSession
 from modelgraft.installed.discovery import OWN

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelgraft.classes import dataclass, field
 from modelgraft.cli.given import GivenInputs
 from modelgraft.cli.lines import LineTaker, take_lines
 from modelgraft.cli.overwriting import refuse_for_graph

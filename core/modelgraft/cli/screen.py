@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import IO, Any, TextIO
 
-from modelgraft.classes import dataclass
 from modelgraft.cli.beside import another
 from modelgraft.kernel.words.errors import InputError, Problem
 from modelgraft.records.json_text import json_text

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modelgraft.classes import dataclass, field
 from modelgraft.cli.interrupts import Interrupts
 
 if TYPE_CHECKING:

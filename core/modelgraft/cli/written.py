@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.cli.screen import Screen
 from modelgraft.kernel.planning.planner import find_output
 from modelgraft.kernel.words.errors import InputError

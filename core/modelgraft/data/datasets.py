@@ -10,11 +10,11 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.data import arrow
 from modelgraft.data.cells import read_cell
 from modelgraft.data.named_files import with_files_beside

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.ledger import Ledger
 from modelgraft.engine.modules.protocol import Close
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError

@@ -10,11 +10,11 @@ pays for no other. What they need of the run they ask for (`run.current`), becau
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.asking import listed as listed_port
 from modelgraft.engine.backend import Call
 from modelgraft.engine.cache import Cache

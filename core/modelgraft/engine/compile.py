@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.together import Groups

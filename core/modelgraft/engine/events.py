@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.result import Result
 from modelgraft.engine.shown import brief
 from modelgraft.kernel.words.errors import ModelgraftError, choices, where_of

@@ -9,11 +9,11 @@ now and then is found by the count of writes where its calls are long enough to 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import is_
 from time import perf_counter
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.backend import Call
 from modelgraft.kernel.words.errors import NodeError, choices
 from modelgraft.kernel.words.graph import Node

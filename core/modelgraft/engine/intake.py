@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.engine.opening import SEED, is_seed
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput

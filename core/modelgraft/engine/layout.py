@@ -6,8 +6,8 @@ Both ways of running, straight code and threads, read the same layout.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.graph import Ref
 from modelgraft.kernel.words.order import reach
 from modelgraft.kernel.words.plan import Plan, Step

@@ -7,12 +7,12 @@ there. Nothing is taken from the cache of results; what stays as it is may be gi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from modelgraft.classes import dataclass
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
 from modelgraft.engine.calls import check_of, checked, listed

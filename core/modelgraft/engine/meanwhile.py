@@ -12,10 +12,10 @@ import pickle
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.engine import states
 from modelgraft.engine.backend import Unfinished
 from modelgraft.engine.opening import Opening

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from modelgraft.classes import dataclass
 from modelgraft.engine.ledger import Holding, Ledger
 from modelgraft.kernel.words.plan import Step
 from modelgraft.kernel.words.sizes import named

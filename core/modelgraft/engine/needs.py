@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import Problem
 from modelgraft.kernel.words.graph import Node, Value
 from modelgraft.kernel.words.plan import Plan, Step

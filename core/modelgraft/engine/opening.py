@@ -15,10 +15,10 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError, nearest
 from modelgraft.kernel.words.sizes import SIZES, sizes_of
 
@@ -192,7 +192,7 @@ class Opening(Placing):
         None, "Random numbers for sources without weights, such as presets.", flag="--init random", on=OPENS, words=("random",),
         also="None: that is an error. A part without a source is new, and starts from them in any case, with a warning.",
     )  # fmt: skip
-    cache_dir: str | Path | None = option(
+    cache_dir: str | Path | None = option(  # noqa: RUF009 a field, whatever its type
         None, "Keep results here between runs.", flag="--cache DIR", on=("run", "repl"), read=Path,
         also="None keeps none beyond this process.",
     )  # fmt: skip

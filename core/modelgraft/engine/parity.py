@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import ModelgraftError
 from modelgraft.kernel.words.guard import said
 from modelgraft.records.arrays import as_tensor

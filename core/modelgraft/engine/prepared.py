@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.asking import Branch, branches_of, outputs_of
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.calls import Check, port_check

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.shown import Page, brief
 from modelgraft.engine.together import Groups
 from modelgraft.kernel.words.errors import ModelgraftError, choices, nearest

@@ -12,9 +12,9 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.backend import Call
 from modelgraft.engine.layout import Job

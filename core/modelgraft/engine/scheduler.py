@@ -13,10 +13,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.backend import Call
 from modelgraft.engine.compile import pick
 from modelgraft.engine.layout import Layout

@@ -8,9 +8,9 @@ follows, and where one side can stay in the cache while the other changes (they 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.asking import branches_of
 from modelgraft.engine.left_out import is_marked, needs_what_may_lack
 from modelgraft.kernel.words.graph import Ref

@@ -6,10 +6,9 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from modelgraft.classes import dataclass
 from modelgraft.sources.storage import locked
 
 OLD_S = 86_400.0  # after a day nobody waits for what was told any more

@@ -7,9 +7,8 @@ a run takes much longer than was known: so a node that becomes slow is told by i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-
-from modelgraft.classes import dataclass
 
 BRIEF_S = 1e-6  # a node of less is timed with its neighbours; one reading of the clock takes about a tenth of it
 MOST_TOGETHER = 128  # nodes: reading the clock is then a small part of what they take

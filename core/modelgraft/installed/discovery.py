@@ -8,6 +8,7 @@ distributions by their names; so nothing that is installed later disables what w
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import metadata
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -16,7 +17,6 @@ from typing import Any
 
 import pluggy
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.installed.making_many import making_many
 from modelgraft.installed.offers import CORE_NAMES, Offers, may_overlap
 from modelgraft.kernel.shelf import hooks

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.shelf.registry import Card, Lost
 from modelgraft.kernel.words.backends import BackendCard
 from modelgraft.kernel.words.errors import PluginError, choices, nearest

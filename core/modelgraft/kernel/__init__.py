@@ -1,1 +1,1 @@
-"""From text to Graph to SolvedGraph to Plan: what is known without weights. Of modelgraft it imports itself and dataclasses."""
+"""From text to Graph to SolvedGraph to Plan: what is known without weights. It imports nothing of modelgraft outside itself."""

@@ -7,9 +7,9 @@ The rules (which candidates are kept, when an answer counts as finished, when to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelgraft.classes import dataclass, field
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Session
 from modelgraft.loops.finite_logits import check_allowed, check_finite

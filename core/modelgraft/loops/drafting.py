@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.decoder import Decoder, LooksAhead
 from modelgraft.loops.sampling import likeliest

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy
 
-from modelgraft.classes import dataclass
 from modelgraft.loops import few_tokens
 from modelgraft.loops.near_tokens import Near, Seeker
 from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
-
-from modelgraft.classes import dataclass
 
 MOST = 128  # tokens: from about as many on arrays are faster
 

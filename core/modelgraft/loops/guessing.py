@@ -12,11 +12,11 @@ Sources: Leviathan et al. 2023 (arXiv 2211.17192); guesses from what was said: p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 
-from modelgraft.classes import dataclass
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import LooksAhead, stepping
 

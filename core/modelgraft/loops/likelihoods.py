@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelgraft.classes import dataclass
 from modelgraft.loops.finite_logits import check_finite
 from modelgraft.loops.tensor_sessions import InTensors
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy
-
-from modelgraft.classes import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,12 +15,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Continuable, LooksAhead, ReadsIds, Remembered, Session

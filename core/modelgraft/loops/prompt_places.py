@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.records.arrays import as_tensor
 
 if TYPE_CHECKING:

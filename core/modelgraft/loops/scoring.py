@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from modelgraft.classes import dataclass
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.sequences import Biases, Following
 from modelgraft.loops.settings import Settings

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
-
-from modelgraft.classes import dataclass
 
 MOST_BY_ENTROPY = 100  # tokens that top_h looks at, as in transformers
 Words = tuple[tuple[int, ...], ...]  # sequences of tokens

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.records.opening import open_named, reason
 from modelgraft.records.owning import is_array, is_tensor

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.ports import PortType, Tensor
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.arrays import as_tensor

@@ -5,9 +5,9 @@ https://www.ros.org/reps/rep-0118.html; RealSense, Kinect and ScanNet write the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.depth import DepthType
 from modelgraft.records.record import Record, Sight

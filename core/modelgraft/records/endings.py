@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 from typing import IO
-
-from modelgraft.classes import dataclass
 
 SLACK = 16  # bytes that writers count wrongly: their own header, or the last one of an odd length
 OPEN_END = 0x7FFF0000  # what is written into a pipe states the most that there can be, because its end is not known

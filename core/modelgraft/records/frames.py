@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import pictures
 from modelgraft.records.film_endings import cut_of

@@ -6,9 +6,9 @@ floats hold degrees Celsius; 8 bits hold brightness alone, as data sets for dete
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.record import Record, Sight
 from modelgraft.records.thermal import ThermalType

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-
-from modelgraft.classes import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

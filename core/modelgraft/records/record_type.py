@@ -6,11 +6,11 @@ Light to import: what needs numpy, Pillow or a decoder is imported within the me
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.opening import FindFile, Say, plain_path, silent
 from modelgraft.records.telling import describe

@@ -9,10 +9,10 @@ import io
 import math
 import wave
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records import endings
 from modelgraft.records.amounts import in_seconds

@@ -8,9 +8,9 @@ record and a list of lists a batch, and where a record type says so (`RecordType
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records.opening import FindFile, plain_path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.amounts import in_seconds
 from modelgraft.records.record import Record, Sight

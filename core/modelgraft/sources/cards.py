@@ -15,9 +15,9 @@ Functions on a card take and give plain values, so that a card is light: it impo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.shelf.registry import Card
 from modelgraft.kernel.words.errors import PluginError
 from modelgraft.kernel.words.guard import shown

@@ -10,11 +10,10 @@ model type is decided by the order of plugins; cards that are tables come last, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.installed import discovery as installed
 from modelgraft.sources.cards import EVERY, FamilyCard, LanguageCard, LayoutCard, PartCard, PictureCard, TowerCard, WholeCard
 

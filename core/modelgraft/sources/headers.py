@@ -9,11 +9,11 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import Problem, SourceError
 
 MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself

@@ -15,9 +15,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import Problem, SourceError
 from modelgraft.sources import seals
 from modelgraft.sources.storage import cache_in_use, folder_aside, lock_folder, locked

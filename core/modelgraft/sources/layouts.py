@@ -7,11 +7,11 @@ of the layout is which part of which tensor of the file. Files with a tensor tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import Problem, SourceError, choices
 from modelgraft.sources.families import families
 from modelgraft.sources.headers import TensorHeader

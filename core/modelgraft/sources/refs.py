@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import Problem, SourceError
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".pth.tar", ".torch", ".bin", ".gguf", ".ckpt", ".npz")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import mmap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass
 from modelgraft.records.arrays import as_array
 from modelgraft.sources.headers import read_header, start_of
 

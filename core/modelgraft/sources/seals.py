@@ -15,10 +15,10 @@ import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent import futures  # which imports its threads when the first are wanted
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from modelgraft.classes import dataclass
 from modelgraft.records.publishing import file_aside
 
 Found = TypeVar("Found")

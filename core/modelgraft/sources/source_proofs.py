@@ -7,10 +7,10 @@ tokenizer, and no more of a checkpoint than that is looked at.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from modelgraft.classes import dataclass
 from modelgraft.sources import archives, conversions, kept, seals
 from modelgraft.sources.seals import Proof
 from modelgraft.sources.source_view import SourceView

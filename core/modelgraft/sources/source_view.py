@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.kernel.words.source import Source
 from modelgraft.sources import (
     collections,

@@ -12,11 +12,11 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.words.errors import SourceError
 from modelgraft.sources import pickles
 from modelgraft.sources.headers import ITEM_BYTES, TensorHeader

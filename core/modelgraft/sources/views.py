@@ -14,10 +14,10 @@ A path written in a document may only lead below the document's folder; what the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.kernel.words.errors import Problem, SourceError, choices, nearest
 from modelgraft.sources import archives, collections, config_files, config_rules, conversions, hub, layouts, named_paths, weight_files
 from modelgraft.sources.refs import WEIGHT_SUFFIXES, SourceRef, looks_like_a_path, parse, paths

@@ -7,10 +7,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.engine.backend import LoadContext, Loaded, open_backend
 from modelgraft.engine.calls import record_check
 from modelgraft.engine.forms import in_form, in_tensors_at

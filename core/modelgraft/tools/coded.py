@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.language.document import LANGUAGE_VERSION, Document
 from modelgraft.kernel.language.interpolate import NAME_PATTERN
 from modelgraft.kernel.language.yaml_reader import Item

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import Adapter, AdapterSpec, GraphSpec, Node, NodeSpec, Origin, Ref, SolvedGraph, Value
 from modelgraft.kernel.words.guard import contained, said, shown

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.language.document import read_items
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, ModelgraftError, PluginError, choices, nearest

@@ -11,12 +11,12 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.language.shipped_graphs import find_shipped, shipped_names
 from modelgraft.kernel.shelf.registry import Registry

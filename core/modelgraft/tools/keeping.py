@@ -16,9 +16,9 @@ import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from modelgraft.classes import dataclass
 from modelgraft.engine import states
 from modelgraft.engine.disk import DiskCache
 from modelgraft.engine.meanwhile import folder_of_states

@@ -6,6 +6,7 @@ All of it is found by trying: light code of plugins is asked with other values, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -13,7 +14,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.checking.matching import dtypes_meet, fits
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import InputError, choices, nearest

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.kernel.shelf.registry import Registry
 from modelgraft.kernel.words.errors import GraphError
 from modelgraft.kernel.words.guard import contained

@@ -14,13 +14,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from modelgraft.classes import dataclass
 from modelgraft.engine.modules.seeding import drawing_form, seeded
 
 PIECE = 1 << 18  # numbers that are drawn at a time: 1 MB of float32 stays in the cache of a core; part of what a seed gives

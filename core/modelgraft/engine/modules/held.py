@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.backend import LoadContext
 from modelgraft.kernel.words.errors import GraphError
 from modelgraft.kernel.words.guard import contained

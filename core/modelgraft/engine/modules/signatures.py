@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.engine.parity import ExportError
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.kinds import Config

@@ -7,9 +7,9 @@ at what is installed, at the origin of every number, at what a run will need. No
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.checking.drafts import Draft, Part
 from modelgraft.kernel.checking.solver import Equation
 from modelgraft.kernel.checking.unify import Link, Unified

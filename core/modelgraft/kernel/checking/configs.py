@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.checking.drafts import Draft, Part
 from modelgraft.kernel.checking.members import details_of
 from modelgraft.kernel.words.errors import Collector, GraphError, Place, Problem, choices, nearest

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import Place, Problem
 from modelgraft.kernel.words.graph import NodeSpec, Origin, Ref, Wire
 from modelgraft.kernel.words.kinds import Component, Config, Face

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelgraft.classes import dataclass
+from dataclasses import dataclass
+
 from modelgraft.kernel.checking.adviser import Advice
 from modelgraft.kernel.checking.concrete import types_of
 from modelgraft.kernel.checking.drafts import Part

@@ -12,9 +12,9 @@ looked at again when one of them is solved, so the work grows with the number of
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.ports import Axis
 
 

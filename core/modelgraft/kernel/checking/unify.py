@@ -7,8 +7,8 @@ become known and decide more. This goes on until nothing changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.checking.configs import Configs
 from modelgraft.kernel.checking.drafts import Draft, Part, axes_in_graph
 from modelgraft.kernel.checking.solver import Dims

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.language.shipped_graphs import shipped_names
 from modelgraft.kernel.language.yaml_reader import MOST_DOCUMENT_BYTES, Item, read_yaml
 from modelgraft.kernel.words.errors import DocumentError, Place, Problem, choices, nearest

@@ -7,10 +7,10 @@ document names lie in its own folder or below; what the user gives may lie anywh
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.language import document
 from modelgraft.kernel.language.document import SECTIONS, Document, described
 from modelgraft.kernel.language.interpolate import read_params, unused_params, user_place

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.language.document import PARAM_KEYS, PARAM_TYPES, described
 from modelgraft.kernel.language.overlay import given
 from modelgraft.kernel.language.yaml_reader import Item

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.language.document import (
     ADAPTER_KEYS,
     INPUT_KEYS,

@@ -8,8 +8,8 @@ the used outputs need is taken over, as a run would prune it anyway.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.words.errors import Collector, Place, Problem, choices, nearest
 from modelgraft.kernel.words.graph import INPUTS, AdapterSpec, GraphInput, GraphSpec, NodeSpec, Ref, Value, Wire
 from modelgraft.kernel.words.order import reach

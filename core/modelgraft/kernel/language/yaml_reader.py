@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import yaml
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.language.slips import quote_hint, space_hint, space_hint_of_line
 from modelgraft.kernel.words.errors import DocumentError, Place, Problem
 from modelgraft.kernel.words.graph import Value

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.checking.placement import NOT_INSTALLED
 from modelgraft.kernel.planning.counting import CountBuilt, add_up, count, weight_bytes
 from modelgraft.kernel.planning.provenance import key_of

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pluggy
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.backends import UNCHOSEN, BackendCard
 from modelgraft.kernel.words.errors import Place, PluginError, choices, nearest
 from modelgraft.kernel.words.kinds import Component

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.words.wording import for_python, is_marked
 
 

@@ -6,10 +6,10 @@ Nothing here reads files or plugins: `expand.py` makes a GraphSpec of documents,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import Place, Problem
 from modelgraft.kernel.words.kinds import Component, Config
 from modelgraft.kernel.words.notation import in_yaml

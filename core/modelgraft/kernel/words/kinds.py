@@ -9,11 +9,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.words.errors import PluginError
 from modelgraft.kernel.words.guard import contained, place_of, shown
 from modelgraft.kernel.words.ports import BATCH, Port, Ports, names_in

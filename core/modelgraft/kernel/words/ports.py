@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
-
-from modelgraft.classes import dataclass, field, replace
 
 # dtype families: what a declared dtype accepts. `float` is any floating dtype, `int` any integer one.
 DTYPE_FAMILIES: Mapping[str, frozenset[str]] = {

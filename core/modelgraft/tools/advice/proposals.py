@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.checking.drafts import axes_in_graph
 from modelgraft.kernel.checking.matching import ANYTHING, choose, dtypes_meet
 from modelgraft.kernel.checking.solver import Dims

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import partial
 from inspect import isfunction
 from typing import Any
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.checking.drafts import Part
 from modelgraft.kernel.checking.solver import Equation
 from modelgraft.kernel.checking.unify import Link, Unified

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.engine.asking import asked_by, branches_of, outputs_of
 from modelgraft.kernel.words.graph import GraphInput, Node, Ref, SolvedGraph
 from modelgraft.kernel.words.guard import contained

@@ -9,11 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import pairwise
 from types import MappingProxyType
-
-from modelgraft.classes import dataclass
 
 SWEEPS = 12  # more did not lower the number of crossings on the shipped graphs
 GAP = 28.0  # between boxes of a layer

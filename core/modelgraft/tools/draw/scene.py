@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from modelgraft.classes import dataclass, field
 from modelgraft.tools.draw.folding import ancestors, clusters, home_of
 from modelgraft.tools.draw.picture import Arrow, Box, Picture
 from modelgraft.tools.draw.places import Placed, place

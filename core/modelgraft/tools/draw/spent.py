@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelgraft.classes import dataclass, replace
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.records.amounts import in_seconds
 from modelgraft.tools.draw.picture import Box, Picture

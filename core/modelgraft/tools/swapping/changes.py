@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.kernel.language import expand
 from modelgraft.kernel.words.errors import GraphError, InputError
 from modelgraft.kernel.words.graph import GRAPH_PREFIX, GraphSpec, NodeSpec, Ref, SolvedGraph

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelgraft.classes import dataclass
+from dataclasses import dataclass
+
 from modelgraft.kernel.words.kinds import Config
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelgraft.classes import dataclass, field
 from modelgraft.data.datasets import TABLE_ENDINGS
 from modelgraft.data.peeking import columns_in
 from modelgraft.kernel.words.errors import Collector, Place, Problem, choices, nearest

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.words.errors import Problem, choices
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.order import topological

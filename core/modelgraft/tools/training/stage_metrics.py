@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from modelgraft.classes import dataclass
 from modelgraft.kernel.checking.matching import choose
 from modelgraft.kernel.words.errors import choices, nearest
 from modelgraft.kernel.words.graph import Ref, SolvedGraph

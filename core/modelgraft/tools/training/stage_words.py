@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from modelgraft.classes import dataclass
 
 TUNES: Mapping[str, str] = {
     "frozen": "stays as it is, in eval mode",

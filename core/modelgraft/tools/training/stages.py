@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
-from modelgraft.classes import dataclass, field, replace
 from modelgraft.kernel.language.document import described
 from modelgraft.kernel.language.interpolate import NAME_HINT, NAME_PATTERN
 from modelgraft.kernel.language.yaml_reader import Item
