@@ -10,12 +10,14 @@ import torch
 import transformers as hf
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.loops import drawn_tokens
+from modelgraft.loops import whole_tokens
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.drawn_in_torch import draw, narrow
 from modelgraft.loops.drawn_tokens import Drawer
+from modelgraft.loops.likeliest_tokens import likeliest
 from modelgraft.loops.loop import generate
-from modelgraft.loops.near_tokens import Seeker
+from modelgraft.loops.narrowing import Rules, place_of
+from modelgraft.loops.near_tokens import ROUNDED, Seeker
 from modelgraft.loops.sampling import chooser
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
@@ -153,11 +155,50 @@ def test_no_run_of_tokens_stands_twice(size):
             heard = [heard[0], heard[1]]
 
 
+@pytest.mark.parametrize("vocabulary", [5, 1023, 2047, 2048, 2049, 50_257])
+@pytest.mark.parametrize("kind", ["unlike", "alike", "forbidden"])
+@pytest.mark.parametrize("count", [1, 50, 257])
+def test_the_likeliest_tokens_are_those_of_a_sort(vocabulary, kind, count):
+    """With all that are as likely as the last of them, among few others; whatever is left over behind the last whole row of groups."""
+    logits = numpy.random.default_rng(vocabulary).standard_normal(vocabulary).astype(numpy.float32) * 3
+    if kind == "alike":
+        logits = logits.round()
+    if kind == "forbidden":
+        logits[: vocabulary - 3] = -math.inf
+    logits[-1] = 9
+    found, last = likeliest(logits, count), numpy.sort(logits)[-min(count, vocabulary)]
+    assert set((logits >= last).nonzero()[0]) <= set(found.tolist())
+    assert found.tolist() == sorted(found.tolist())
+    if kind == "unlike" and vocabulary > 2048:
+        assert len(found) < 2 * count + 9
+
+
+@pytest.mark.parametrize("rules", [{"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}, {"encoder_no_repeat_ngram_size": 2}], ids=str)
+def test_the_likeliest_token_stays_it_where_rules_make_others_less_likely(rules):
+    """And is told to, exactly where the rules leave its logit alone: nothing is copied then."""
+    generator, text, read = torch.Generator().manual_seed(12), [1, 2, 3, 1], [0, 1, 4, 1, 5]
+    for _ in range(60):
+        logits = torch.randn(1, 6, generator=generator).numpy()
+        scoring, found = Scoring(Settings(**rules), [ScoresAsked(text, len(text), read)], logits), Tokens([int(logits.argmax())])
+        scores = scoring.apply(logits, length=0)
+        is_kept = scoring.keeps(found, [0], length=0)
+        assert is_kept == (scores[0, found.ids[0]] == logits[0, found.ids[0]])
+        assert not is_kept or scores.argmax() == found.ids[0]
+
+
+def test_a_penalty_below_one_is_asked_even_where_the_likeliest_token_was_not_said():
+    """It makes what was said likelier than that."""
+    logits = numpy.array([[2.0, 3.0, 1.0]], numpy.float32)
+    scoring = Scoring(Settings(repetition_penalty=0.5), [ScoresAsked([0], 1, [0])], logits)
+    assert not scoring.keeps(Tokens([1]), [0], length=0)
+    assert scoring.apply(logits, length=0).argmax() == 0
+
+
 @pytest.mark.parametrize("rules", [{}, {"top_p": 0.9}, {"typical_p": 0.9}, {"epsilon_cutoff": 3e-4}], ids=str)
 @pytest.mark.parametrize("power", [(numpy.exp, 1.0), (numpy.exp2, 1 / math.log(2))], ids=["e", "2"])
 def test_either_power_gives_the_draws_of_the_whole_distribution(rules, power, monkeypatch):
     """Of processors with a fast 2 to the x and without; large logits and the least numbers of float32, as masks hold them, among them."""
-    monkeypatch.setattr(drawn_tokens, "_power", lambda: power)
+    monkeypatch.setattr(whole_tokens, "_power", lambda: power)
     settings = Settings(temperature=0.8, **rules)
     logits = torch.randn(3, 4133, generator=torch.Generator().manual_seed(6)) * 3
     logits[0] += 45
@@ -180,30 +221,33 @@ def test_what_is_certain_without_the_whole_vocabulary_is_what_the_whole_gives(sp
         assert near is None
         return
     numbers = torch.arange(500, dtype=torch.float64) / 500
-    found, wanted = [near.at(number) for number in numbers.tolist()], torch.searchsorted(shares.cumsum(-1), numbers, right=True).tolist()
-    assert all(token in (None, right) for token, right in zip(found, wanted, strict=True))
+    found = [place_of(near.heights, number, rest=near.rest, rounded=ROUNDED) for number in numbers.tolist()]
+    wanted = torch.searchsorted(shares.cumsum(-1), numbers, right=True).tolist()
+    assert all(place is None or near.ids[place] == right for place, right in zip(found, wanted, strict=True))
     assert found.count(None) < 250
-    ordered, order = shares.sort(descending=True)
-    for part in (0.05, 0.3, 0.5, 0.7, 0.9):
-        fewest = order[: int((ordered.cumsum(-1) < part).sum()) + 1].tolist()
-        nucleus = near.nucleus(part)
-        assert nucleus is None or set(fewest) == set(nucleus.tolist())
-        for least in (part / 50, part * 1e-6):  # those that are so likely may lie among the others
-            likely, kept = near.likely(least), (shares >= least).nonzero()[:, 0].tolist()
-            assert likely is None or likely.tolist() == kept
+    parts = (0.05, 0.3, 0.5, 0.7, 0.9)
+    for rules in [{"top_p": part} for part in parts] + [{"epsilon_cutoff": part * least} for part in parts for least in (0.02, 1e-4)]:
+        settings = Settings(temperature=0.8, **rules)
+        whole = narrow(logits[None].double() / 0.8, settings)
+        drawn = [Rules.of(settings, after=1.0).draw(near.ids, near.values, number, near.total) for number in numbers.tolist()]
+        wanted = draw(whole.expand(500, -1), numbers).tolist()
+        assert all(token in (None, right) for token, right in zip(drawn, wanted, strict=True))
+        assert drawn.count(None) < 250
 
 
-def test_what_does_not_help_is_tried_less_and_less_often():
-    """Of tokens that are all alike, until some stand out again."""
-    alike, outstanding = numpy.zeros(5000, numpy.float32), numpy.zeros(5000, numpy.float32)
+def test_what_has_seldom_helped_is_tried_at_every_eighth_token():
+    """Where tokens are all alike, until some stand out again."""
+    alike, outstanding = numpy.zeros(9000, numpy.float32), numpy.zeros(9000, numpy.float32)
     outstanding[7] = 30
     seeker = Seeker()
-    for pause in (0, 2, 6, 14, 30, 30):
-        assert seeker.near(alike, 0.0, 1.0) is None
-        assert seeker.pause == pause
-        for _ in range(pause):
-            assert seeker.near(outstanding, 30.0, 1.0) is None
-    assert seeker.near(outstanding, 30.0, 1.0) is not None
+    assert all(seeker.near(alike, 0.0, 1.0) is None for _ in range(40))
+    for _ in range(20):
+        found = [seeker.near(outstanding, 30.0, 1.0) is not None for _ in range(8)]
+        assert found.count(True) == 1
+    for _ in range(80):
+        if seeker.near(outstanding, 30.0, 1.0) is not None:
+            seeker.told(helped=True)
+    assert all(seeker.near(outstanding, 30.0, 1.0) is not None for _ in range(20))
 
 
 def test_a_row_draws_alone_what_it_draws_in_a_batch():

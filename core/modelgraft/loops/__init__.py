@@ -7,7 +7,8 @@
     decoder    what a decoder must offer: sessions that step, reorder, fork, rewind and close
     prefixes   sessions that are kept: a prompt is read from where it parts from an earlier one
     scoring    logits -> logits: penalties and forbidden tokens
-    sequences  the rules among them that are about several tokens in a row
+    penalties  the rules among them that are about tokens that were said
+    sequences  those that are about several tokens in a row
     sampling   logits -> tokens; `drawn_in_torch` does it on a device              (torch)
     beams      beam search
     reading    tokens -> text, piece by piece

@@ -89,12 +89,12 @@ def search(
             break
         check()
         rows = torch.tensor([row * width + one.beam for row, chosen in enumerate(kept) for one in chosen], device=logits.device)
-        tokens = torch.tensor([one.ids[-1] for chosen in kept for one in chosen], device=logits.device)
+        newest = [one.ids[-1] for chosen in kept for one in chosen]
         scores = torch.tensor([[one.score for one in chosen] for chosen in kept], device=logits.device)
         session.reorder(rows)
         scoring.reorder(rows)
-        scoring.note(Tokens(tensor=tokens))
-        logits = session.step(tokens)
+        scoring.note(Tokens(newest))
+        logits = session.step(torch.tensor(newest, device=logits.device))
     return [record.finished[0][1] if record.finished else record.running[0] for record in records]
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Row = NDArray[numpy.floating[Any]]  # float32[vocab]
 
 
+FLOAT32 = numpy.dtype(numpy.float32)  # one object, unless its bytes are swapped
+
+
 class Largest(NamedTuple):
     """Of each row of logits the largest number, and the first token that has it: found once, for all who look for it.
 
@@ -30,40 +33,20 @@ class Largest(NamedTuple):
     rows: Sequence[Row] | None = None
 
 
-class HostRows:
-    """Logits as rows that numpy sees: a session hands out the same memory step after step, and its rows stay the same with it."""
-
-    def __init__(self) -> None:
-        self.given: Array | None = None
-        self.rows: Sequence[Row] | None = None
-
-    def of(self, logits: Array) -> Sequence[Row] | None:
-        """float32[vocab] each, on the memory of float[batch vocab]; of float16 arrays copies. None of tensors that are not float32 on the
-        host."""
-        if logits is self.given:
-            return self.rows
-        if isinstance(logits, numpy.ndarray) and logits.dtype != numpy.float32:
-            return list(logits.astype(numpy.float32))
-        self.given, self.rows = logits, _rows(logits)
-        return self.rows
+def seen_by_numpy(logits: Array) -> Array:
+    """Logits as an array on the same memory where they are float32 on the host; all others as they are."""
+    if isinstance(logits, numpy.ndarray) or not logits.is_cpu or str(logits.dtype) != "torch.float32":
+        return logits
+    return (logits.detach() if logits.requires_grad else logits).numpy()
 
 
-def _rows(logits: Array) -> Sequence[Row] | None:
-    """See HostRows.of; of arrays those of float32."""
-    if isinstance(logits, numpy.ndarray):
-        return list(logits)
-    is_seen = logits.is_cpu and str(logits.dtype) == "torch.float32"
-    return list((logits.detach() if logits.requires_grad else logits).numpy()) if is_seen else None
-
-
-def check_finite(logits: Array, *, length: int, records: Sequence[int] | None = None, rows: HostRows | None = None) -> Largest:
+def check_finite(logits: Array, *, length: int, records: Sequence[int] | None = None) -> Largest:
     """Raise InputError when the logits of a row have no largest number: one of them is NaN or infinite.
 
     logits   float[batch vocab] as the decoder gave them;  length  tokens that were written before
     records  the number of each row's record, where that is not the row's own
-    rows     of logits that come step after step
     """
-    found = largest_of(logits, rows)
+    found = largest_of(logits)
     largest = found.values
     if all(map(math.isfinite, largest)):
         return found
@@ -75,13 +58,12 @@ def check_finite(logits: Array, *, length: int, records: Sequence[int] | None = 
     )
 
 
-def check_allowed(scores: Array, running: Sequence[int], *, length: int, rows: HostRows | None = None) -> Largest:
+def check_allowed(scores: Array, running: Sequence[int], *, length: int) -> Largest:
     """Raise InputError when rules have forbidden every token of a row that goes on.
 
     scores  float[batch vocab], what rules have made of logits;  length  tokens that were written before
-    rows    of scores that come step after step
     """
-    found = largest_of(scores, rows)
+    found = largest_of(scores)
     stuck = [row for row in running if found.values[row] == -math.inf]
     if stuck:
         raise InputError(
@@ -91,11 +73,11 @@ def check_allowed(scores: Array, running: Sequence[int], *, length: int, rows: H
     return found
 
 
-def largest_of(logits: Array, rows: HostRows | None = None) -> Largest:
-    """Of each row; NaN counts as larger than any. float[batch vocab]; rows: see check_finite."""
-    seen = (rows or HostRows()).of(logits)
-    if seen is None:
-        assert not isinstance(logits, numpy.ndarray)
-        return Largest(list(logits.amax(-1).tolist()), Tokens(tensor=logits.argmax(-1)))
-    tokens = [int(row.argmax()) for row in seen]  # the first of equal ones, as torch, which takes ten times as long
-    return Largest([row.item(token) for row, token in zip(seen, tokens, strict=True)], Tokens(tokens), seen)
+def largest_of(logits: Array) -> Largest:
+    """Of each row; NaN counts as larger than any. float[batch vocab]."""
+    seen = seen_by_numpy(logits)
+    if not isinstance(seen, numpy.ndarray):
+        return Largest(list(seen.amax(-1).tolist()), Tokens(tensor=seen.argmax(-1)))
+    rows = list(seen if seen.dtype is FLOAT32 else seen.astype(numpy.float32, copy=False))
+    tokens = [int(row.argmax()) for row in rows]  # the first of equal ones, as torch, which takes ten times as long
+    return Largest([row.item(token) for row, token in zip(rows, tokens, strict=True)], Tokens(tokens), rows)

@@ -11,8 +11,9 @@ import numpy
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.loops import beams
+from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Decoder, LooksAhead, Session, stepping
-from modelgraft.loops.finite_logits import HostRows, check_allowed, check_finite
+from modelgraft.loops.finite_logits import check_allowed, check_finite, seen_by_numpy
 from modelgraft.loops.guessing import Ahead, Guesser, Guesses, Lookup
 from modelgraft.loops.guides import Guide, guided
 from modelgraft.loops.likelihoods import Likelihood, likelihoods
@@ -165,42 +166,59 @@ def _write(
     check: Callable[[], None],
 ) -> list[list[int]]:
     """One token per row and step. Rows that have ended are read along until the last one ends."""
-    logits = session.logits
-    scoring, ends = Scoring(settings, asked, logits), frozenset(settings.end_ids)
-    choose = chooser(settings, [one.said for one in asked], seed=seed)
+    logits, ends = session.logits, frozenset(settings.end_ids)
+    choosing = _Choosing(settings, asked, logits, guides=guides, seed=seed)
     limits = [settings.longest(one.length) for one in asked]
     ids: list[list[int]] = [[] for _ in readers]
     running = list(range(len(readers)))
-    rows_of, scored, read_on = HostRows(), HostRows(), stepping(session)
-    is_greedy = not settings.draws and not guides
+    read_on = stepping(session)
     for length in range(max(limits)):
-        largest = check_finite(logits, length=length, rows=rows_of)
-        tokens = largest.tokens
-        if not is_greedy or not scoring.keeps(tokens, running, length=length):
-            scores = scoring.apply(scoring.scaled(logits), length=length)
-            if scores is not logits:
-                largest = check_allowed(scores, running, length=length, rows=scored)
-            tokens = choose(guided(scores, guides, running)) if guides else choose(scores, largest)
-        chosen = tokens.ids
-        for row in running:
-            ids[row].append(chosen[row])
-            if guides:
-                guides[row].take(chosen[row])
-        written = running
+        tokens = choosing.choose(logits, running, length=length)
+        chosen, written, running = tokens.ids, running, []
         if notes.wanted:
             notes.note_logits(logits, tokens, written)
-        running = [row for row in running if not (readers[row].add(chosen[row]) or chosen[row] in ends) and length + 1 < limits[row]]
-        running = [row for row in running if not guides[row].is_over] if guides else running
+        for row in written:
+            token = chosen[row]
+            ids[row].append(token)
+            if guides:
+                guides[row].take(token)
+            is_over = readers[row].add(token) or token in ends or length + 1 >= limits[row]
+            if not is_over and not (guides and guides[row].is_over):
+                running.append(row)
         if not running and not notes.reads_on:
             break
         check()
-        scoring.note(tokens)
+        choosing.scoring.note(tokens)
         logits = read_on(tokens) if ahead is None else ahead.step(tokens, running)
         if notes.reads_on:
             notes.note_states(session, written)
             if not running:
                 break
     return ids
+
+
+class _Choosing:
+    """Chooses a token of each row by the rules, guides and random numbers of a run."""
+
+    def __init__(self, settings: Settings, asked: Sequence[ScoresAsked], logits: Array, *, guides: Sequence[Guide], seed: int) -> None:
+        """logits: the first ones."""
+        self.given, self.seen = logits, seen_by_numpy(logits)
+        self.scoring, self.guides = Scoring(settings, asked, self.seen), guides
+        self.drawn = chooser(settings, [one.said for one in asked], seed=seed)
+        self.is_greedy = not settings.draws and not guides
+
+    def choose(self, logits: Array, running: Sequence[int], *, length: int) -> Tokens:
+        """Of float[batch vocab], behind so many tokens; running: the rows that go on. Raises InputError for logits that are no numbers,
+        and where nothing may be chosen."""
+        if logits is not self.given:  # most sessions give the same memory step after step
+            self.given, self.seen = logits, seen_by_numpy(logits)
+        scores, largest = self.seen, check_finite(self.seen, length=length)
+        if self.is_greedy and self.scoring.keeps(largest.tokens, running, length=length):
+            return largest.tokens
+        scores = self.scoring.apply(self.scoring.scaled(scores), length=length)
+        if scores is not self.seen:
+            largest = check_allowed(scores, running, length=length)
+        return self.drawn(guided(scores, self.guides, running)) if self.guides else self.drawn(scores, largest)
 
 
 def _emitter(emit: Callable[[int, str], None] | None, row: int) -> Callable[[str], None] | None:

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from modelgraft.loops.chosen import Tokens
+from modelgraft.loops.penalties import Mentioned
 from modelgraft.loops.sequences import Biases, Following
 from modelgraft.loops.settings import Settings
 from modelgraft.records.arrays import in_kind_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from modelgraft.records.arrays import Array
 
 FORBIDDEN = float("-inf")
-ROOM = 64  # further tokens that there is room for at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +53,12 @@ class Scoring:
             for token, factor in settings.token_scale:
                 factors[token] = factor
             self.factors = in_kind_of(factors, like)
-        self.said: Any = None  # int64[batch n]: what each row has said, filled up with some of it; -1: nothing yet
-        self.count = 0  # of its columns that are used
+        self.said: Mentioned | None = None
         if settings.repetition_penalty != 1.0:
-            self.said = _padded([_known(one.said, vocabulary) for one in asked], like)
-            self.count = self.said.shape[1]
-        self.has_silent = self.said is not None and (self.count == 0 or bool((self.said < 0).any()))  # a row that has said nothing
-        self.read: Any = None
+            self.said = Mentioned([one.said for one in asked], vocabulary)
+        self.read: Mentioned | None = None
         if settings.encoder_repetition_penalty != 1.0:
-            self.read = _padded([_known(one.read, vocabulary) for one in asked], like)
+            self.read = Mentioned([one.read for one in asked], vocabulary)
         self.bias = Biases(settings.sequence_bias, like) if settings.sequence_bias else None
         bad = [(words, FORBIDDEN) for words in settings.bad_words_ids if len(words) > 1 or words[0] not in settings.end_ids]
         self.bad = Biases(bad, like) if bad else None
@@ -76,11 +71,11 @@ class Scoring:
         self.heard: list[Following] | None = None  # what followed what in that which was read
         if settings.encoder_no_repeat_ngram_size:
             self.heard = [Following(one.read, settings.encoder_no_repeat_ngram_size) for one in asked]
-        others = (self.factors, self.said, self.read, self.texts, settings.exponential_decay_length_penalty)
+        others = (self.factors, self.read, self.bias, self.bad, settings.exponential_decay_length_penalty)
         is_forced = settings.forced_bos_token_id is not None or bool(settings.forced_eos_token_ids)
-        self.only_forbids = not is_forced and all(other is None for other in others)
-        forbids = self.has_ends or self.has_never or self.has_not_first or bool(settings.token_delay)
-        self.is_idle = self.only_forbids and not forbids  # there are no rules
+        self.only_lowers = not is_forced and all(other is None for other in others) and settings.repetition_penalty >= 1
+        lowers = self.has_ends or self.has_never or self.has_not_first or bool(settings.token_delay)
+        self.is_idle = self.only_lowers and not lowers and self.said is None and self.texts is None  # there are no rules
 
     def scaled(self, logits: Any) -> Any:
         """logits float[batch vocab] as the model gives them, multiplied: the very same when no token has a factor.
@@ -103,11 +98,11 @@ class Scoring:
         if self.bias is not None and self.texts is not None:
             self.bias.add(mine, self.texts)
         if self.read is not None:
-            _penalise(mine(), self.read, 1 / settings.encoder_repetition_penalty)
+            self.read.penalise(mine(), 1 / settings.encoder_repetition_penalty)
         if self.said is not None:
-            _penalise(mine(), self.said[:, : self.count], settings.repetition_penalty)
+            self.said.penalise(mine(), settings.repetition_penalty)
         if self.texts is not None:
-            self._forbid_repeats(mine, self.texts)
+            self._forbid_repeats(mine)
         if self.bad is not None and self.texts is not None:
             self.bad.add(mine, self.texts)
         self._end(mine, length)
@@ -121,8 +116,8 @@ class Scoring:
 
     def keeps(self, tokens: Tokens, running: Sequence[int], *, length: int) -> bool:
         """Whether tokens that are the likeliest before any rule, one of each row, are so behind them too, because all that the rules do
-        is to forbid others; looked at in the rows that go on. False where the rules must be asked. length: see `apply`."""
-        if not self.only_forbids:
+        is to make others less likely; looked at in the rows that go on. False where the rules must be asked. length: see `apply`."""
+        if not self.only_lowers:
             return False
         ids, settings = tokens.ids, self.settings
         for row in running:
@@ -133,48 +128,40 @@ class Scoring:
                 return False
             if any(token == late and length < count for late, count in settings.token_delay):
                 return False
+            if (self.said is not None and token in self.said.known[row]) or (self.texts is not None and token in self._repeating(row)):
+                return False
         return True
 
     def note(self, tokens: Tokens) -> None:
         """Remember the chosen tokens."""
         if self.said is not None:
-            self.said = self._with(self.said, tokens)
-            self.count += 1
+            for row, token in enumerate(tokens.ids):
+                self.said.take(row, token)
         if self.texts is not None:
             for row, token in enumerate(tokens.ids):
                 self.texts[row].append(token)
                 if self.repeats is not None:
                     self.repeats[row].take(token)
 
-    def _with(self, said: Any, tokens: Tokens) -> Any:
-        """What was said with one more token of each row."""
-        ways: Any = numpy
-        newest: Any = tokens.array if isinstance(said, numpy.ndarray) else tokens.tensor
-        if not isinstance(said, numpy.ndarray):
-            import torch as ways
-        if self.has_silent:
-            said = ways.where(said < 0, newest[:, None], said)  # a row that had said nothing has said this
-            self.has_silent = False
-        if self.count == said.shape[1]:
-            said = ways.concatenate([said, *[newest[:, None]] * max(self.count, ROOM)], 1)
-        said[:, self.count] = newest
-        return said
-
     def reorder(self, rows: Any) -> None:
         """Follow the rows of a beam search."""
         if self.said is not None:
-            self.said = self.said[rows]
+            self.said.reorder(rows.tolist())
         if self.texts is not None:
             self.texts = [list(self.texts[row]) for row in rows.tolist()]
         if self.repeats is not None:
             self.repeats = [self.repeats[row].copy() for row in rows.tolist()]
 
-    def _forbid_repeats(self, mine: _Own, texts: Sequence[Sequence[int]]) -> None:
-        for told in (self.repeats, self.heard):
-            for row, following in enumerate(told or ()):
-                banned = [token for token in following.after(texts[row]) if token < mine.logits.shape[1]]
-                if banned:
-                    mine()[row, banned] = FORBIDDEN
+    def _repeating(self, row: int) -> list[int]:
+        """The tokens with which the text of a row would hold so many tokens a second time."""
+        assert self.texts is not None
+        return [token for told in (self.repeats, self.heard) if told is not None for token in told[row].after(self.texts[row])]
+
+    def _forbid_repeats(self, mine: _Own) -> None:
+        for row in range(len(self.asked)):
+            banned = [token for token in self._repeating(row) if token < mine.logits.shape[1]]
+            if banned:
+                mine()[row, banned] = FORBIDDEN
 
     def _end(self, mine: _Own, length: int) -> None:
         """The rules about where an answer begins and ends; they depend on the row, because prompts have their own lengths."""
@@ -222,27 +209,17 @@ class _Own:
 
 
 class _Copying:
-    """Copies logits. On the host always into the same memory, and by one thread.
-
-    A copy by several would cost a session more than it saves: those of torch look for work for milliseconds after each call, on the
-    cores that the next step needs (SmolLM2-135M in 4 bits on two cores: 10.1 instead of 6.3 ms a step).
-    """
+    """Copies logits; arrays always into the same memory."""
 
     def __init__(self) -> None:
-        self.memory: Any = None  # float[batch vocab], in the kind of the logits
-        self.seen: Any = None  # the same as numpy sees it
+        self.memory: Any = None  # float[batch vocab], as the arrays
 
     def __call__(self, logits: Any) -> Any:
-        if isinstance(logits, numpy.ndarray):
-            seen = logits
-        elif logits.is_cpu and str(logits.dtype) == "torch.float32":
-            seen = logits.detach().numpy()
-        else:
+        if not isinstance(logits, numpy.ndarray):
             return logits.clone()
         if self.memory is None or self.memory.shape != logits.shape:
-            self.seen = numpy.empty(seen.shape, seen.dtype)
-            self.memory = in_kind_of(self.seen, logits)
-        self.seen[...] = seen
+            self.memory = numpy.empty(logits.shape, logits.dtype)
+        self.memory[...] = logits
         return self.memory
 
 
@@ -270,28 +247,6 @@ def _forbid(logits: Any, ids: Any, rows: Sequence[int] | None = None) -> None:
         logits.index_fill_(1, ids, FORBIDDEN)
 
 
-def _penalise(logits: Any, said: Any, penalty: float) -> None:
-    """Make tokens that were said less likely; said int64[batch n], -1 where nothing was."""
-    if isinstance(logits, numpy.ndarray):
-        _penalise_array(logits, said, numpy.float32(penalty))  # one of Python would come to the type of the logits, if that is less exact
-        return
-    import torch
-
-    index = said.clamp(min=0)
-    found = logits.gather(1, index)
-    softened = torch.where(found < 0, found * penalty, found / penalty)
-    logits.scatter_(1, index, torch.where(said < 0, found, softened))
-
-
-def _penalise_array(logits: NDArray[Any], said: NDArray[Any], penalty: numpy.float32) -> None:
-    """See `_penalise`."""
-    index = numpy.maximum(said, 0)
-    found = numpy.take_along_axis(logits, index, 1)
-    with numpy.errstate(over="ignore"):
-        softened = numpy.where(found < 0, found * penalty, found / penalty)
-    numpy.put_along_axis(logits, index, numpy.where(said < 0, found, softened), 1)
-
-
 def _force(mine: _Own, rows: Sequence[int], ids: Sequence[int]) -> None:
     """Nothing but some tokens may be chosen in some rows."""
     if not rows:
@@ -300,14 +255,3 @@ def _force(mine: _Own, rows: Sequence[int], ids: Sequence[int]) -> None:
     logits[list(rows)] = FORBIDDEN
     for token in ids:
         logits[list(rows), token] = 0
-
-
-def _known(tokens: Sequence[int], vocabulary: int) -> list[int]:
-    return [token for token in tokens if 0 <= token < vocabulary]
-
-
-def _padded(rows: Sequence[Sequence[int]], like: Array) -> Any:
-    """Rows of tokens, each as long as the longest: filled up with its first one, with -1 where there is none."""
-    longest = max(map(len, rows), default=0)
-    filled = [[*row, *[row[0] if row else -1] * (longest - len(row))] for row in rows]
-    return in_kind_of(numpy.array(filled, numpy.int64).reshape(len(rows), longest), like)
