@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import multiprocessing
+import operator
 import os
 import random
 import sys
@@ -17,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from modelgraft.kernel.words.errors import SourceError
-from modelgraft.sources import kept, seals, views, weights
+from modelgraft.sources import checksums, kept, seals, views, weights
 from modelgraft.sources.row_tables import place_in
 from modelgraft.sources.storage import cache_root, digest_of
 
@@ -82,6 +84,86 @@ def test_any_bit_and_any_cut_is_noticed(tmp_path):
             assert path.name in seals.complaint(folder)
             path.write_bytes(whole)
         assert seals.complaint(folder) == ""
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Small files are taken for large ones, of many pieces."""
+    monkeypatch.setattr(checksums, "LARGE_BYTES", 70)
+    monkeypatch.setattr(checksums, "FIRST_BYTES", 40)
+    monkeypatch.setattr(checksums, "ROW_BYTES", 32)
+
+
+def test_any_bit_and_any_cut_of_a_large_file_is_noticed(tmp_path, large):
+    """In its first piece, in rows that are full and in the last one, and what is cut and filled up with zeros."""
+    folder = folder_of(tmp_path / "it")
+    path = folder / "e"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in (place % 8, (place + 3) % 8):
+            flip(path, place, bit)
+            assert seals.complaint(folder).startswith("e differs")
+            path.write_bytes(whole)
+        for other in (whole[:place], whole[:place] + bytes(len(whole) - place)):
+            path.write_bytes(other)
+            assert "e " in seals.complaint(folder)
+        path.write_bytes(whole)
+    assert seals.complaint(folder) == ""
+
+
+@pytest.mark.parametrize("length", [2, 4, 9, 32, 33, 70])
+def test_what_is_written_over_a_large_file_is_noticed(tmp_path, large, length):
+    """Other bytes, zeros, and the bytes that stood beside them, wherever it is."""
+    folder, draw = folder_of(tmp_path / "it"), random.Random(length)
+    path = folder / "e"
+    whole = path.read_bytes()
+    for place in range(0, len(whole) - length, 3):
+        beside = whole[place + length :][:length] + whole[place:][:length]
+        for over in (draw.randbytes(length), bytes(length), beside):
+            other = (whole[:place] + over + whole[place + len(over) :])[: len(whole)]
+            if other != whole:
+                path.write_bytes(other)
+                assert seals.complaint(folder).startswith("e differs")
+    path.write_bytes(whole)
+    assert seals.complaint(folder) == ""
+
+
+@pytest.mark.parametrize("size", [71, 72, 104, 136, 200, 1000])
+@pytest.mark.parametrize("room", [32, 33, 64, 500])
+def test_a_large_file_comes_to_what_its_bits_say(tmp_path, large, monkeypatch, size, room):
+    """Rows and columns one word after the other, as little numbers, however much is read at a time."""
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "a").write_bytes(content)
+    monkeypatch.setattr(seals, "READ_BYTES", room)
+    seals.seal(tmp_path)
+
+    def summed(piece: bytes) -> int:
+        words = [int.from_bytes(piece[start : start + 8], "little") for start in range(0, len(piece), 8)]
+        rows = [words[start : start + 4] for start in range(0, len(words), 4)]
+        across = [functools.reduce(operator.xor, row) for row in rows]
+        down = [functools.reduce(operator.xor, (row[column] for row in rows if column < len(row)), 0) for column in range(4)]
+        told = [zlib.crc32(b"".join(word.to_bytes(8, "little") for word in side)) for side in (across, down)]
+        return told[0] << 32 | told[1]
+
+    wanted = [zlib.crc32(content[:40]), *(summed(content[start : start + 64]) for start in range(40, size, 64))]
+    assert seals.read_sealed(tmp_path / seals.SEAL)["a"] == [size, wanted, seals.LARGE]
+
+
+def test_a_seal_of_before_still_holds(tmp_path, large):
+    """One that has the CRC-32 of each piece of a large file."""
+    content = random.Random(1).randbytes(1000)
+    (tmp_path / "a").write_bytes(content)
+    pieces = [zlib.crc32(content[start : start + 64]) for start in range(0, 1000, 64)]
+    seals.write_sealed(tmp_path / seals.SEAL, {"a": [1000, pieces]})
+    assert seals.complaint(tmp_path) == ""
+    flip(tmp_path / "a", 500, 2)
+    assert seals.complaint(tmp_path).startswith("a differs")
+
+
+def test_a_look_at_the_beginning_of_a_large_file_needs_no_numpy(tmp_path, large, monkeypatch):
+    folder = folder_of(tmp_path / "it")
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert seals.complaint(folder, quick=True) == ""
 
 
 def test_a_complaint_says_what_is_wrong(tmp_path):

@@ -1,9 +1,9 @@
 """Seals: checksums taken when something is kept, and compared before it is believed.
 
 A disk may lose or turn a bit years after it was written, and neither size nor time of change tell. So a folder that is kept
-holds a file `seal` with the size of each file and a CRC-32 for each 16 MiB of it; a lone file has its seal beside it; a
-small file carries its checksum in its first line. CRC-32 notices every single bit, every run of 32, and of other damage all
-but one in four thousand million; it guards against rot. Who may write into the cache may write a seal as well: against
+holds a file `seal` with the size of each file and a checksum for each 16 MiB of it (`checksums.py`); a lone file has its seal beside it; a
+small file carries its checksum in its first line. They notice every single bit, every run of 32, and of other damage all
+but one in four thousand million; they guard against rot. Who may write into the cache may write a seal as well: against
 that nothing helps that lies in the cache, which is why what a user names by `#sha256=` is compared with that.
 """
 
@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from modelgraft.records.publishing import file_aside
+from modelgraft.sources import checksums
 
 Found = TypeVar("Found")
 
 SEAL = "seal"  # the file of a folder
+LARGE = "rows"  # what stands in it behind the checksums of a large file
 PIECE_BYTES = 16 << 20  # that have a checksum
 READ_BYTES = 1 << 20  # read at a time: few enough waits for Python's lock, and what each worker holds beside what it reads
 MOST_WORKERS = 4  # more wait for the disk or for memory
@@ -36,10 +38,11 @@ class BrokenSeal(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """The size of a file, and the checksum of each piece of it."""
+    """The size of a file, and the checksum of each piece of it; large: as those of large files are, which seals of before did not have."""
 
     size: int
     pieces: tuple[int, ...]
+    is_large: bool = False
 
 
 _Facts = tuple[int, ...]  # that tell what a file holds from what it held before: where it lies, its size, and when it was changed
@@ -94,8 +97,8 @@ def seal(folder: Path) -> None:
     inner = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL)
     begun = {path: found for path in inner if (found := _begun.pop(_facts_of(path), None)) is not None}
     with futures.ThreadPoolExecutor(_workers(MOST_WORKERS), thread_name_prefix="seals") as pool:
-        work = {path: [pool.submit(_sum_from, path, start) for start in _starts(path)] for path in inner if path not in begun}
-        sums = {path: Sum(path.stat().st_size, tuple(piece.result() for piece in pieces)) for path, pieces in work.items()}
+        work = {path: [pool.submit(_sum_from, path, place) for place in _places(path)] for path in inner if path not in begun}
+        sums = {path: _summed(path, [piece.result() for piece in pieces]) for path, pieces in work.items()}
     sums |= {path: found.result() for path, found in begun.items()}
     _write(folder / SEAL, {path.relative_to(folder).as_posix(): sums[path] for path in inner})
 
@@ -157,12 +160,12 @@ def text_of(folder: Path) -> str:
 
 
 def _write(path: Path, sums: Mapping[str, Sum]) -> None:
-    write_sealed(path, {name: [found.size, list(found.pieces)] for name, found in sums.items()})
+    write_sealed(path, {name: [found.size, list(found.pieces), *([LARGE] if found.is_large else [])] for name, found in sums.items()})
 
 
 def _read(path: Path) -> dict[str, Sum]:
     try:
-        return {name: Sum(size, tuple(pieces)) for name, (size, pieces) in read_sealed(path).items()}
+        return {name: Sum(size, tuple(pieces), more == [LARGE]) for name, (size, pieces, *more) in read_sealed(path).items()}
     except FileNotFoundError as error:
         raise BrokenSeal("it has no seal: an older version has kept it, or it was not finished") from error
     except OSError as error:
@@ -177,9 +180,9 @@ def _compare(
     wanted = {name: sums.get(name) for name in (sums if names is None else names)}
     work = [piece for name, expected in wanted.items() for piece in _pieces(folder, name, expected, quick=quick)]
     if within is not None:
-        work = [piece for piece in work if piece.start and piece.start < within.stop and piece.start + piece.size > within.start]
+        work = [piece for piece in work if piece.place.start and piece.place.start < within.stop and piece.place.stop > within.start]
     workers = _workers(len(work))
-    if workers <= 1 or sum(piece.size for piece in work) <= PIECE_BYTES:
+    if workers <= 1 or sum(len(piece.place) for piece in work) <= PIECE_BYTES:
         _look(work)
         return
     with futures.ThreadPoolExecutor(workers, thread_name_prefix="seals") as pool:
@@ -197,9 +200,9 @@ class _Piece:
 
     path: Path
     name: str
-    start: int
-    size: int
+    place: range
     expected: int
+    is_large: bool
 
 
 def _pieces(folder: Path, name: str, expected: Sum | None, *, quick: bool) -> Iterator[_Piece]:
@@ -215,50 +218,49 @@ def _pieces(folder: Path, name: str, expected: Sum | None, *, quick: bool) -> It
         raise BrokenSeal(f"{name} is no file of its own, but {'a link' if path.is_symlink() else 'a folder'}")
     if size != expected.size:
         raise BrokenSeal(f"{name} has {size:,} bytes, and had {expected.size:,}")
-    for index, check in enumerate(expected.pieces[:1] if quick else expected.pieces):
-        start = index * PIECE_BYTES
-        yield _Piece(path, name, start, min(PIECE_BYTES, size - start), check)
+    places = checksums.pieces_of(size, PIECE_BYTES, is_large=expected.is_large)
+    if len(places) != len(expected.pieces):
+        raise BrokenSeal(f"its seal has {len(expected.pieces)} checksums for {name}, and {len(places)} are wanted")
+    for place, check in list(zip(places, expected.pieces, strict=True))[: 1 if quick else None]:
+        yield _Piece(path, name, place, check, expected.is_large)
 
 
 def _look(pieces: Iterable[_Piece]) -> None:
     """Compare pieces with their checksums. Raises BrokenSeal with the first that differs."""
-    buffer = memoryview(bytearray(READ_BYTES))
     for piece in pieces:
         try:
             with piece.path.open("rb", buffering=0) as file:
-                file.seek(piece.start)
-                found = _crc(file, piece.size, buffer)
+                found = checksums.sum_of(file, piece.place, READ_BYTES, is_large=piece.is_large)
         except OSError as error:
             raise BrokenSeal(f"{piece.name} cannot be read: {error.strerror or error}") from error
         if found != piece.expected:
-            raise BrokenSeal(f"{piece.name} differs from what was written, within the {piece.size:,} bytes from {piece.start:,} on")
-
-
-def _crc(file: Any, size: int, buffer: memoryview) -> int:  # Any: an unbuffered file
-    """The checksum of the next `size` bytes of a file, which are read into the buffer; of fewer where the file ends before."""
-    found = 0
-    while size > 0 and (read := file.readinto(buffer[:size])):
-        found, size = zlib.crc32(buffer[:read], found), size - read
-    return found
+            place = piece.place
+            raise BrokenSeal(f"{piece.name} differs from what was written, within the {len(place):,} bytes from {place.start:,} on")
 
 
 def _sum(path: Path) -> Sum:
-    return Sum(path.stat().st_size, tuple(_sum_from(path, start) for start in _starts(path)))
+    return _summed(path, [_sum_from(path, place) for place in _places(path)])
+
+
+def _summed(path: Path, pieces: Iterable[int]) -> Sum:
+    return Sum(path.stat().st_size, tuple(pieces), _is_large(path))
+
+
+def _is_large(path: Path) -> bool:
+    return path.stat().st_size > checksums.LARGE_BYTES
+
+
+def _places(path: Path) -> list[range]:
+    """The pieces of a file."""
+    return checksums.pieces_of(path.stat().st_size, PIECE_BYTES, is_large=_is_large(path))
+
+
+def _sum_from(path: Path, place: range) -> int:
+    """The checksum of a piece."""
+    with path.open("rb", buffering=0) as file:
+        return checksums.sum_of(file, place, READ_BYTES, is_large=_is_large(path))
 
 
 def _facts_of(path: Path) -> _Facts:
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _starts(path: Path) -> range:
-    """Where the pieces of a file begin."""
-    return range(0, path.stat().st_size, PIECE_BYTES)
-
-
-def _sum_from(path: Path, start: int) -> int:
-    """The checksum of the piece that begins there."""
-    size = min(PIECE_BYTES, path.stat().st_size - start)
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        return _crc(file, size, memoryview(bytearray(min(size, READ_BYTES))))
