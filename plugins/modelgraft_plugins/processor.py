@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 INFORMATION = Path("/proc/cpuinfo")
@@ -50,9 +51,16 @@ def products_saturate() -> bool:
 
 def _facts() -> Mapping[str, str]:
     """What the system says of the first processor, by Linux's names."""
-    if not INFORMATION.is_file():
+    try:
+        facts = INFORMATION.stat()
+    except OSError:
         return {}
-    first = INFORMATION.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    return _facts_in(INFORMATION, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)  # a start asks ten times
+def _facts_in(file: Path, _size: int, _changed: int) -> Mapping[str, str]:
+    first = file.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
 
 

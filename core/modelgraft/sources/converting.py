@@ -7,8 +7,6 @@ it, the source is converted as ever, and whatever is wrong with it is told then.
 from __future__ import annotations
 
 import os
-import pickle
-import subprocess
 import sys
 import threading
 from collections.abc import Iterable
@@ -36,6 +34,8 @@ def begin(sources: Iterable[Source]) -> None:
     views = {view.unread: view for source in sources if (view := viewed(source)).unread is not None and _is_worth_it(view.unread)}
     if not views or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else "?" * (os.cpu_count() or 1)) < LEAST_CORES:
         return
+    import pickle  # with subprocess for those who convert
+
     request = pickle.dumps(([str(Path(part).absolute()) for part in sys.path], list(views.values())))
     threading.Thread(target=_see_through, args=(request,), name="converting", daemon=True).start()
 
@@ -46,6 +46,8 @@ def _is_worth_it(path: Path) -> bool:
 
 def _see_through(request: bytes) -> None:
     """Start the process and wait for its end, so that nothing is left of it. A machine that starts none converts later."""
+    import subprocess
+
     try:
         words = [sys.executable or "python", "-c", CODE]
         started = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 our own

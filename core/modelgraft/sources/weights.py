@@ -5,7 +5,6 @@ Imports torch and safetensors inside the functions that need them.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +16,16 @@ from modelgraft.sources import (
     archives,
     collections,
     conversions,
-    former_files,
     hub,
     numpy_files,
-    pickles,
     row_tables,
-    scripted,
     source_proofs,
-    torch_files,
 )
 from modelgraft.sources.headers import damaged, read_header, start_of
 from modelgraft.sources.lacking import why_none
 from modelgraft.sources.progress import Listener
 from modelgraft.sources.source_proofs import NO_PROOF, Proving
-from modelgraft.sources.source_view import SourceView, is_torch, viewed
+from modelgraft.sources.source_view import SourceView, viewed
 from modelgraft.sources.views import converted, is_of_layout, settle
 
 if TYPE_CHECKING:
@@ -38,9 +33,6 @@ if TYPE_CHECKING:
 
     from modelgraft.sources.published_blocks import PublishedBlocks
     from modelgraft.sources.row_tables import Table
-
-SETTINGS = frozenset({"argparse.Namespace", "typing.Any"})  # classes that trainings keep their settings in
-SETTINGS_OF = ("omegaconf.", "fairseq.dataclass.", "fairseq.tasks.", "fairseq.models.")
 
 
 def open(source: Source, *, offline: bool, progress: Listener | None = None) -> Weights:
@@ -208,7 +200,9 @@ def _readers(path: Path) -> dict[str, Callable[[str], Any]]:
         return _map_safetensors(path)
     if path.suffix == ".npz":
         return numpy_files.readers(path)
-    return scripted.readers(path) if is_torch(path) and torch_files.look(path).is_script else _read_pickle(path)
+    from modelgraft.sources import pickled  # half a dozen modules, for files of torch alone
+
+    return pickled.readers(path)
 
 
 def _map_safetensors(path: Path) -> dict[str, Callable[[str], Any]]:
@@ -219,38 +213,3 @@ def _map_safetensors(path: Path) -> dict[str, Callable[[str], Any]]:
         return dict.fromkeys(handle.keys(), handle.get_tensor)
     except (SafetensorError, OSError) as error:
         raise damaged(path, f"cannot be opened: {error}") from error
-
-
-def _read_pickle(path: Path) -> dict[str, Callable[[str], Any]]:
-    import torch
-
-    if conversions.is_bare_pickle(path):
-        raise _unsafe(path)
-    pickles.check(path)
-    if mapped := former_files.readers(path) if is_torch(path) else {}:
-        return mapped
-    try:
-        with torch.serialization.safe_globals(_settings(path)):
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=conversions.is_zip(path))
-    except pickle.UnpicklingError as error:
-        raise _unsafe(path) from error
-    except Exception as error:  # bytes that are no pickle are taken for orders, and fail in any way
-        raise damaged(path, f"cannot be read as tensors: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
-    for wrapper in torch_files.WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise damaged(path, f"holds a {type(found).__name__} where tensors by name are wanted")
-    return {key: found.__getitem__ for key, value in found.items() if isinstance(value, torch.Tensor)}
-
-
-def _settings(path: Path) -> list[Any]:  # Any: torch's own form, (class, name)
-    """Things that settings of a training are written with, read as inert ones; every other class is refused."""
-    named = torch_files.look(path).named if is_torch(path) else frozenset[str]()
-    return [(torch_files.Kept, name) for name in sorted(named) if name in SETTINGS or name.startswith(SETTINGS_OF)]
-
-
-def _unsafe(path: Path) -> SourceError:
-    found = f"{path} holds more than tensors, and reading it could run code: refused"
-    hint = "convert it to safetensors where you trust it: safetensors.torch.save_file(state, 'model.safetensors')"
-    return SourceError(Problem("unsafe-pickle", found, hint=hint))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,14 +68,23 @@ def _why_missing(said: str) -> str:
 
 def installed() -> str:
     """The distribution that is installed, and its version, in words; onnxruntime is not imported for it."""
-    return next((f"{name} {version(name)}" for name in (GPU, "onnxruntime") if _installed(name)), "onnxruntime is not installed")
+    return next((f"{name} {version_of(name)}" for name in (GPU, "onnxruntime") if _installed(name)), "onnxruntime is not installed")
 
 
 def _installed(distribution: str) -> bool:
-    try:
-        return bool(version(distribution))
-    except PackageNotFoundError:
-        return False
+    return bool(version_of(distribution))
+
+
+def version_of(distribution: str) -> str:
+    """The version of a distribution, looked up once in a process; "" for one that is not installed, which may be later."""
+    with suppress(PackageNotFoundError):
+        return _version(distribution)
+    return ""
+
+
+@cache
+def _version(distribution: str) -> str:
+    return version(distribution)
 
 
 def waiting(count: int) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from modelgraft.plugin import (
     seals,
 )
 from modelgraft_plugins.onnx.leaving import ask_to_export
+from modelgraft_plugins.onnx.runtime import version_of
 from modelgraft_plugins.processor import machine_key
 
 GRAPH = "model.onnx"
@@ -77,15 +78,8 @@ def export_key(modules: Iterable[str], **facts: Any) -> str:
     code = {module: _digest_of(_files_beside(module.partition(":")[0])) for module in modules}
     here = Path(__file__).parent
     code["backend"] = _digest_of([*here.glob("*.py"), here.parent / "graph_writing.py"])
-    text = json.dumps({**facts, "versions": {name: _version(name) for name in WRITERS}, "code": code}, sort_keys=True, default=str)
+    text = json.dumps({**facts, "versions": {name: version_of(name) for name in WRITERS}, "code": code}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
 
 
 def _files_beside(module: str) -> Iterable[Path]:
@@ -100,8 +94,15 @@ def _files_beside(module: str) -> Iterable[Path]:
 
 
 def _digest_of(files: Iterable[Path]) -> str:
+    seen = [(path, path.stat()) for path in sorted(files)]
+    return _digest_of_those(tuple((path, (facts.st_ino, facts.st_size, facts.st_mtime_ns)) for path, facts in seen))
+
+
+@lru_cache(maxsize=256)  # plugins: a start asks twice, before and while a node is loaded
+def _digest_of_those(files: tuple[tuple[Path, tuple[int, ...]], ...]) -> str:
+    """Of files, each with what tells whether it was written to since."""
     digest = hashlib.sha256()
-    for path in sorted(files):
+    for path, _ in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

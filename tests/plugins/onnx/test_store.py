@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from modelgraft import SourceError
 from modelgraft.sources import seals
-from modelgraft_plugins.onnx import store, tuned
+from modelgraft_plugins.onnx import runtime, store, tuned
 from modelgraft_plugins.onnx.leaving import leaving
 
 KEY = "ab" * 16
@@ -254,3 +255,41 @@ def test_a_bit_behind_the_beginning_of_a_large_file_is_found_while_its_session_s
     flip(entry.folder / "model.onnx", 90)
     with pytest.raises(seals.BrokenSeal, match=r"model\.onnx differs from what was written"):
         tuned.session(entry.folder, "cuda:0")
+
+
+def test_code_that_was_written_to_since_is_another_and_what_was_not_is_read_once(tmp_path, monkeypatch):
+    """A start asks for the key of an export before and while a node is loaded."""
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "b.py").write_text("2")
+    reads, read = list[Path](), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or read(path))
+
+    def digest() -> str:
+        return store._digest_of(tmp_path.glob("*.py"))
+
+    first = digest()
+    assert digest() == first
+    assert len(reads) == 2
+    (tmp_path / "b.py").write_text("two")
+    assert digest() != first
+    (tmp_path / "b.py").write_text("2")
+    assert digest() == first
+
+
+def test_the_version_of_a_distribution_is_looked_up_once_and_one_that_is_not_there_each_time(monkeypatch):
+    """It may be installed meanwhile."""
+    asked, known = list[str](), {"some-thing": "1.2"}
+
+    def version(name: str) -> str:
+        asked.append(name)
+        if name not in known:
+            raise PackageNotFoundError(name)
+        return known[name]
+
+    monkeypatch.setattr(runtime, "version", version)
+    runtime._version.cache_clear()
+    assert [runtime.version_of(name) for name in ("some-thing", "some-thing", "other", "other")] == ["1.2", "1.2", "", ""]
+    known["other"] = "3"
+    assert runtime.version_of("other") == "3"
+    assert asked == ["some-thing", "other", "other", "other"]
+    runtime._version.cache_clear()
