@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy
 import pytest
 import torch
@@ -38,6 +39,18 @@ def test_a_tensor_of_a_type_that_numpy_has_not_comes_as_the_next_wider_one():
     found = as_array(given)
     assert found.dtype == numpy.float32
     assert found.tolist() == given.tolist()
+
+
+@pytest.mark.parametrize("cut", [lambda array: array, lambda array: array.T, lambda array: array[::-1], lambda array: array[:, ::2]])
+def test_an_array_of_bfloat16_is_a_tensor_of_it_and_an_array_of_float32(cut):
+    """As ml_dtypes has it, which exporters bring along: however it lies, on the memory that it has where torch knows its steps."""
+    given = cut(numpy.arange(-6, 6, dtype=numpy.float32).reshape(3, 4).astype(ml_dtypes.bfloat16))
+    found = as_tensor(given)
+    assert found.dtype == torch.bfloat16
+    assert found.tolist() == as_array(given).tolist() == given.tolist()
+    assert as_array(given).dtype == numpy.float32
+    if min(given.strides) > 0:
+        assert found.data_ptr() == given.ctypes.data
 
 
 def test_a_tensor_that_keeps_a_gradient_comes_without_it():

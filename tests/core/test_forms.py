@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy
 import pytest
 import torch
@@ -33,6 +34,21 @@ def test_code_gets_the_form_that_it_declares_and_a_user_gets_tensors(tmp_path, l
         seen.calls.clear()
         pipeline.run(x="a")
     assert seen.calls == [torch.Tensor, numpy.ndarray, numpy.ndarray, torch.Tensor]
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_arrays_of_bfloat16_reach_users_and_code_of_either_kind(tmp_path, arrays):
+    """Numpy has it from ml_dtypes: torch's own for torch and for users, float32 for code of arrays; as an input of the graph too."""
+    seen = Counter()
+    given = numpy.array([[1.0, -2.5]], ml_dtypes.bfloat16)
+    part = function("toy/short", {"x": FLOATS}, {"out": FLOATS}, lambda x: given, arrays=True)
+    nodes = {"a": {"use": "toy/short", "in": {"x": "inputs.x"}}, "b": {"use": "toy/arrays" if arrays else "toy/tensors", "in": {"x": "a"}}}
+    outputs = {"a": "a", "b": "b", "x": "inputs.x"}
+    with opened(tmp_path, [part, doubling(seen, arrays=arrays)], nodes, inputs={"x": FLOATS}, outputs=outputs) as pipeline:
+        found = pipeline.run(x=given)
+    assert [found[name].tolist() for name in ("a", "b", "x")] == [[[1.0, -2.5]], [[2.0, -5.0]], [[1.0, -2.5]]]
+    assert (found["a"].dtype, found["x"].dtype) == (torch.bfloat16, torch.bfloat16)
+    assert seen.calls == [numpy.ndarray if arrays else torch.Tensor]
 
 
 def test_a_user_gets_memory_of_its_own(tmp_path):

@@ -52,15 +52,23 @@ def as_tensor(value: Any) -> Any:
 
     if any(step < 0 or step % value.itemsize for step in value.strides):
         value = value.copy()
-    return torch.from_numpy(value if value.flags.writeable else numpy.asarray(_Unguarded(value)))
+    if is_bfloat16 := _is_bfloat16(value):
+        value = value.view(numpy.int16)
+    found = torch.from_numpy(value if value.flags.writeable else numpy.asarray(_Unguarded(value)))
+    return found.view(torch.bfloat16) if is_bfloat16 else found
 
 
 def as_array(value: Any) -> Any:
     """A tensor on the host as an array on the same memory; bfloat16, which numpy has not, as float32. All else as it is."""
     if not is_tensor(value):
-        return value
+        return value.astype("float32") if is_array(value) and _is_bfloat16(value) else value
     value = value.detach().resolve_conj().resolve_neg()
     return value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
+
+
+def _is_bfloat16(array: NDArray[Any]) -> bool:
+    """Whether an array is of bfloat16, which ml_dtypes adds to numpy's types: torch has it as well, and takes it of no array."""
+    return array.dtype.kind == "V" and array.dtype.name == "bfloat16"
 
 
 def in_kind_of(array: NDArray[Any], like: Array) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.ports import DTYPE_FAMILIES, Tensor
+from modelgraft.records.arrays import as_tensor
 from modelgraft.records.opening import reason
 from modelgraft.records.owning import cloned
 from modelgraft.records.telling import describe
@@ -47,12 +48,11 @@ def _as_batch(kind: Tensor, found: Any) -> str:
 def _of_array(label: str, kind: Tensor, array: Any) -> Any:
     """A copy of an array, in the byte order of this machine."""
     import numpy
-    import torch
 
     if isinstance(array, numpy.ma.MaskedArray):
         raise InputError(f"{label}: found a masked array, wanted {kind}: fill what is masked first, array.filled(0)")
     try:
-        return torch.from_numpy(numpy.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+        return as_tensor(numpy.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     except TypeError as error:
         raise InputError(f"{label}: found {describe(array)}, wanted {kind}: torch has no such numbers") from error
 
