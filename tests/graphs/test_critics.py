@@ -96,6 +96,10 @@ def edits(words: list[str], wanted: list[str]) -> int:
     return 1 + min(edits(words[1:], wanted[1:]), edits(words[1:], wanted), edits(words, wanted[1:]))
 
 
+@pytest.mark.whole(
+    "tests/graphs/test_critics.py::test_the_picture_is_kept_that_fits_best",
+    "tests/graphs/test_real_graphs.py::test_what_the_voice_says_is_understood",
+)
 def test_the_take_is_kept_that_is_heard_right():
     """Real voices and a real recogniser: rates by hand of what was heard, the least of them kept."""
     text = "The quick brown fox jumps over the lazy dog."

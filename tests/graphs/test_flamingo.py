@@ -28,6 +28,10 @@ pytestmark = [
 ]
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32, elementwise
+PARTS = pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_gated.py::test_on_onnx_the_answers_are_those_of_torch",
+)
 NEW_TOKENS = 9
 PICTURES = [gallery()[name] for name in ("landscape", "portrait", "grey", "rgba")]
 PROMPTS = ["Question: how many cats are there? Answer:", "a photo of", "the", "what do you see in the picture"]
@@ -77,7 +81,7 @@ def test_idefics_answers_as_transformers(theirs: Checkpoint, index: int):
     assert result["text"] == texts[0]
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, PARTS])])
 def test_a_batch_of_unlike_prompts_and_beams_answer_as_transformers(theirs: Checkpoint, backend: str):
     """Padding and the rows that beams move change nothing, on either backend."""
     inputs = written(theirs, PICTURES, PROMPTS)

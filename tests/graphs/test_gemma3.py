@@ -138,6 +138,7 @@ def test_what_a_user_writes_is_letters(theirs: Checkpoint, graph: Path):
     assert len(written) > len(plain)
 
 
+@pytest.mark.whole("tests/graphs/test_paligemma.py::test_on_onnx_the_answers_are_the_same")
 @pytest.mark.slow
 def test_on_onnx_the_answers_are_the_same(graph: Path):
     """The whole graph: pictures see themselves, in windows and without, in a batch of unlike numbers of them."""

@@ -57,6 +57,10 @@ def test_a_composition_is_solved_counted_and_answers(folder: Path, eye: str, con
     assert batch == alone
 
 
+@pytest.mark.whole(
+    "tests/graphs/test_onnx_graphs.py::test_a_graph_answers_on_onnx_as_on_torch",
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(("eye", "connector", "tongue"), ON_ONNX, ids=["-".join(one) for one in ON_ONNX])

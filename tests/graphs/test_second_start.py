@@ -42,6 +42,10 @@ def start(name: str, folder: Path, image: Path, cache: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.whole(
+    "tests/graphs/test_without_torch.py::test_kept_exports_answer_in_a_fresh_process_without_torch",
+    "tests/graphs/test_onnx_graphs.py::test_a_graph_answers_on_onnx_as_on_torch",
+)
 @pytest.mark.parametrize("name", ["blip2", "llava"])
 def test_a_second_start_gives_the_same_and_imports_nothing_that_exports(name: str, tmp_path: Path):
     """Vision tower, connector, embeddings, tokenizer and decoder of a whole vision-language model."""

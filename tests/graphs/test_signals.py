@@ -19,6 +19,7 @@ from support.running import graph_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
+SMALLER = pytest.mark.whole("tests/plugins/test_taps.py::test_greedy_answers_are_tapped_as_they_are_written")
 REGISTRY = assemble({
     "routers": routers, "torch": torch_backend, "onnx": onnx, "llm": llm, "formats": formats, "signalling": signalling.plugin(),
 })  # fmt: skip
@@ -273,7 +274,7 @@ outputs: {conversation: reply.conversation, vector: asks.hits_vector}
 """
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])])
 def test_a_prompt_that_ends_with_a_signal_asks_though_nothing_is_written(made, backend):
     """As FROMAGe is made to retrieve: the query is the last state at [RET], of one pass; what the prompt asked earlier does not count."""
     checkpoint, folder = made
@@ -296,6 +297,7 @@ def test_a_prompt_that_ends_with_a_signal_asks_though_nothing_is_written(made, b
     assert [told(one) for one in found["conversation"]] == [["[no hits: it could not be made]"], [""], ["[no hits: it could not be made]"]]
 
 
+@SMALLER
 @pytest.mark.slow
 def test_the_same_on_onnx(made):
     """Words, asks and media of torch, from an exported language model."""

@@ -285,6 +285,7 @@ def test_captions_are_written_in_other_ways(settings, tmp_path: Path):
         assert first[-1] == last
 
 
+@pytest.mark.whole("tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers")
 @pytest.mark.slow
 def test_on_onnx_it_answers_as_torch(tmp_path: Path):
     """Vectors within the gate, captions word for word."""

@@ -95,6 +95,7 @@ def test_states_take_the_place_of_a_text(folder):
     assert_close(found, reference(prompt_embeds=states, negative_prompt_embeds=away))
 
 
+@pytest.mark.whole("tests/plugins/test_diffusion.py::test_the_unet_may_be_a_session")
 def test_parts_may_be_sessions(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
     on_torch, on_onnx = (stacked(filmed(folder, backend=backend)) for backend in ("torch", "onnx"))

@@ -363,6 +363,7 @@ def test_blocks_stand_before_the_layers_of_every_family(family: str):
     assert ((opened[:, 2:] - alone[:, 2:]).abs().amax(-1) > 1e-3).all()
 
 
+@SMALLER
 @pytest.mark.slow  # it exports
 def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(parts: tuple[Any, dict[str, Any], dict[str, Any]]):
     """Another question about the same pictures is read from where it parts; about others, from the start. In torch and exported."""

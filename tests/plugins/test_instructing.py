@@ -151,6 +151,7 @@ def test_captions_become_dialogues_in_a_file_that_is_read_again(tmp_path, capsys
     assert told.bodies[0]["messages"][-1] == {"role": "user", "content": "A dog runs.\ndog: [0.250, 0.200, 0.750, 1.000]"}
 
 
+@pytest.mark.whole("tests/plugins/test_instructing.py::test_captions_become_dialogues_in_a_file_that_is_read_again")
 @pytest.mark.slow  # a real language model
 @pytest.mark.network
 @pytest.mark.timeout(900)

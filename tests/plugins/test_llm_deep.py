@@ -96,8 +96,11 @@ def theirs(model: Any, folder: Path, given: dict[str, Any], row: int) -> tuple[l
     return found, first
 
 
+SMALLER = pytest.mark.whole("tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")  # of the exporter
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])])
 @torch.no_grad()
 def test_answers_are_those_of_the_layers_of_transformers(
     model: Any, folder: Path, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,7 @@ def test_topics_become_dialogues_in_a_file_that_is_read_again(tmp_path):
     assert [message["role"] for message in told.bodies[0]["messages"]] == ["system", *["user", "assistant"] * 2, "user"]
 
 
+@pytest.mark.whole("tests/plugins/training/test_made_and_learnt.py::test_mosit")
 @pytest.mark.slow  # a real language model, eye and sentence encoder
 @pytest.mark.network
 @pytest.mark.timeout(900)

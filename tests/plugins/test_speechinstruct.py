@@ -114,6 +114,7 @@ def test_recordings_become_instructions_in_a_file_that_is_read_again(tmp_path):
             assert parsed(row["answer"]).ua == (tuple(units) if row["task"] == "speak" else ())
 
 
+@pytest.mark.whole("tests/plugins/training/test_made_and_learnt.py::test_speechinstruct")
 @pytest.mark.slow  # a real voice and a real ear
 @pytest.mark.network
 @pytest.mark.timeout(900)

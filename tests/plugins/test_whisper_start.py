@@ -139,6 +139,7 @@ outputs: {text: words.text}
 """
 
 
+@pytest.mark.whole("tests/plugins/test_llm_onnx.py::test_an_encoder_decoder_keeps_the_keys_of_its_memory")
 @pytest.mark.slow
 def test_the_onnx_backend_hears_the_same(whisper, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
