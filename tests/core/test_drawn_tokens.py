@@ -14,7 +14,7 @@ from modelgraft.loops import whole_tokens
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.drawn_in_torch import draw, narrow
 from modelgraft.loops.drawn_tokens import Drawer
-from modelgraft.loops.likeliest_tokens import likeliest
+from modelgraft.loops.likeliest_tokens import Sieve
 from modelgraft.loops.loop import generate
 from modelgraft.loops.narrowing import Rules, place_of
 from modelgraft.loops.near_tokens import ROUNDED, Seeker
@@ -166,7 +166,7 @@ def test_the_likeliest_tokens_are_those_of_a_sort(vocabulary, kind, count):
     if kind == "forbidden":
         logits[: vocabulary - 3] = -math.inf
     logits[-1] = 9
-    found, last = likeliest(logits, count), numpy.sort(logits)[-min(count, vocabulary)]
+    found, last = Sieve().likeliest(logits, count), numpy.sort(logits)[-min(count, vocabulary)]
     assert set((logits >= last).nonzero()[0]) <= set(found.tolist())
     assert found.tolist() == sorted(found.tolist())
     if kind == "unlike" and vocabulary > 2048:

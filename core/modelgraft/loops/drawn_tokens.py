@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from modelgraft.loops.likeliest_tokens import above, likeliest
+from modelgraft.loops.likeliest_tokens import Sieve
 from modelgraft.loops.narrowing import Rules, Total, eta_bound, place_of
 from modelgraft.loops.near_tokens import NEAR, ROUNDED, Near, Seeker
 from modelgraft.loops.settings import MOST_BY_ENTROPY, Settings
@@ -48,7 +48,8 @@ class Drawer:
         self.rules = Rules.of(settings, after=self.after)
         self.first = next(iter(self.rules.names), None)  # the rule that looks at all tokens
         self.highest = 0.0  # the largest logit
-        self.seeker, self.whole = Seeker(), WholeTokens()
+        self.sieve, self.whole = Sieve(), WholeTokens()
+        self.seeker = Seeker(self.sieve)
 
     def draw(self, logits: Numbers, number: float, highest: float | None = None) -> int:
         """The token at `number` in [0, 1) of the distribution that the rules leave over.
@@ -64,11 +65,11 @@ class Drawer:
             return self._draw_by_total(logits, number)
         total = None
         if self.first == "top_h":
-            ids = likeliest(logits, MOST_BY_ENTROPY)
+            ids = self.sieve.likeliest(logits, MOST_BY_ENTROPY)
         elif self.first == "top_k":
-            ids = likeliest(logits, rules.top_k or 1)
+            ids = self.sieve.likeliest(logits, rules.top_k or 1)
         elif self.first == "min_p":
-            ids = above(logits, self.highest + self.before * math.log(rules.min_p or 1.0))
+            ids = self.sieve.above(logits, self.highest + self.before * math.log(rules.min_p or 1.0))
         else:
             total = self.whole.total_and_entropy(logits, self.highest, self.before)
             ids = self._usual(logits, total)
@@ -123,7 +124,7 @@ class Drawer:
         least = (1 - (self.rules.top_p or 0.0)) / len(logits) / 2  # all that are less likely hold less than is left over
         for share in (self.rules.epsilon,) if self.first == "epsilon" else (LIKELY, NEARLY_ALL, least):
             bound = min(math.log(max((share or 0.0) * total.least, 1e-30)) - ROUNDED, 0.0)
-            ids = above(logits, self.highest + self.before * bound)
+            ids = self.sieve.above(logits, self.highest + self.before * bound)
             token = self.rules.draw(ids, self._values(logits, ids), number, total)
             if token is not None:
                 return token
@@ -134,9 +135,9 @@ class Drawer:
         log_total, rules = math.log(total.least), self.rules
         if rules.typical is None:
             least = rules.epsilon if rules.epsilon is not None else eta_bound(rules.eta or 0.0, total.entropy)
-            return above(logits, self.highest + self.before * min(math.log(least) + log_total - ROUNDED, 0.0))
+            return self.sieve.above(logits, self.highest + self.before * min(math.log(least) + log_total - ROUNDED, 0.0))
         for far in NEARLY:  # that are no further from the expected surprise: the rarest of them bounds all that are looked at
-            ids = above(logits, self.highest + self.before * (log_total - total.entropy - far))
+            ids = self.sieve.above(logits, self.highest + self.before * (log_total - total.entropy - far))
             surprise = log_total - (logits[ids].astype(numpy.float64) - self.highest) / self.before
             there = numpy.abs(surprise - total.entropy) <= far
             if float(numpy.exp(-surprise[there]).sum()) > rules.typical + TYPICALLY:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
+from modelgraft.loops.likeliest_tokens import Sieve
 from modelgraft.loops.narrowing import Total
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 NEAR, FAR = 12.0, 17.0  # nats below the likeliest: what is nearer is looked at, what lies between is counted, as are those further away
 MOST = 1 / 8  # of all tokens, that are no further than FAR: of more so many are near that the power of all costs no more
 ROUNDED = 1e-5  # by this part a sum of shares in float32 may be off, which a draw that is certain must not notice
+STEP = 2.0**-23  # to the next number in float32, as a part of one
 NEWEST, SELDOM = 0.1, 0.3  # what the newest attempt counts among those before it; the share of them that helped, below which it is tried
 RARELY = 8  # at every so many tokens only
 
@@ -48,7 +50,8 @@ class Near(NamedTuple):
 class Seeker:
     """Looks for near tokens, and rarely where that has seldom helped."""
 
-    def __init__(self) -> None:
+    def __init__(self, sieve: Sieve | None = None) -> None:
+        self.sieve = sieve or Sieve()
         self.share = 1.0  # of the attempts that helped
         self.passed = 0  # tokens since it was tried
 
@@ -58,7 +61,7 @@ class Seeker:
         if self.share < SELDOM and self.passed < RARELY:
             return None
         self.passed = 0
-        found = _near(logits, highest, temperature)
+        found = self._look(logits, highest, temperature)
         if found is None:
             self.told(helped=False)
         return found
@@ -67,17 +70,17 @@ class Seeker:
         """Whether what was found was enough."""
         self.share += NEWEST * (helped - self.share)
 
-
-def _near(logits: Numbers, highest: float, temperature: float) -> Near | None:
-    """See Seeker.near."""
-    near, far = (numpy.float32(highest - temperature * nats) for nats in (NEAR, FAR))
-    seen = int(numpy.count_nonzero(logits >= far))
-    if seen > MOST * len(logits):
-        return None
-    ids = (logits >= near).nonzero()[0]
-    between = seen - len(ids)
-    nearer, further = (math.exp((float(bound) - highest) / temperature) for bound in (near, far))  # what each of them holds at most
-    values = (logits.take(ids) - highest) / temperature
-    shares = numpy.exp(values)
-    heights = shares.astype(numpy.float64).cumsum()
-    return Near(ids, values, shares, heights, between * nearer + (len(logits) - len(ids) - between) * further)
+    def _look(self, logits: Numbers, highest: float, temperature: float) -> Near | None:
+        """See `near`."""
+        near, far = (highest - temperature * nats for nats in (NEAR, FAR))
+        seen = int(numpy.count_nonzero(self.sieve.at_least(logits, far)))
+        if seen > MOST * len(logits):
+            return None
+        ids = self.sieve.at_least(logits, near).nonzero()[0]
+        between = seen - len(ids)
+        rounding = STEP * (abs(highest) + temperature * FAR) / temperature  # in nats: a bound is rounded to float32
+        nearer, further = (math.exp(min(rounding - nats, 0.0)) for nats in (NEAR, FAR))  # what each of them holds at most
+        values = (logits.take(ids) - highest) / temperature
+        shares = numpy.exp(values)
+        heights = shares.cumsum(dtype=numpy.float64)
+        return Near(ids, values, shares, heights, between * nearer + (len(logits) - len(ids) - between) * further)
