@@ -93,8 +93,12 @@ def _fill(packed: Any, scales: Any, matrix: Any, *, bits: int, size: int) -> Non
         largest = torch.where(high.abs() > low.abs(), high, low)
         scale = torch.from_numpy(scales[some]).copy_(largest / -middle)
         inverse = torch.where(scale == 0, 0.0, 1.0 / scale)
-        whole = (numbers * inverse[..., None]).add_(middle).add_(0.5).floor_().clamp_(0, 2 * middle - 1).to(torch.uint8)
-        torch.from_numpy(packed[some]).copy_(whole if bits == 8 else whole[..., 0::2] | whole[..., 1::2] << 4)
+        whole = (numbers * inverse[..., None]).add_(middle).add_(0.5).clamp_(0, 2 * middle - 1)  # a byte of it is rounded down
+        if bits == 8:
+            torch.from_numpy(packed[some]).copy_(whole)
+        else:
+            halves = whole.to(torch.uint8)
+            torch.from_numpy(packed[some]).copy_(halves[..., 0::2] | halves[..., 1::2] << 4)
 
 
 def side_by_side(parts: Sequence[Blocks]) -> Blocks:
