@@ -187,7 +187,8 @@ class Opened(Protocol):
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What `Traced.trace` gave."""
+        """What `Traced.trace` gave. Beside it "briefly" where graphs for many rows are compared: each run of such makes all matrices
+        anew, so that `Assembling.rehearse` may leave out what comes last."""
         ...
 
     def graph(self, name: str) -> Graph:

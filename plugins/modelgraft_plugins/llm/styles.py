@@ -14,6 +14,7 @@ from modelgraft_plugins.llm.sizes import Caches, layout_of
 
 Embed = Callable[[Any], Any]  # int64[n] -> float32[n width], the input embeddings
 EMBEDDINGS = "embeddings"  # what the table is kept as beside the graphs
+BRIEFLY = "briefly"  # noted, and a part, where graphs for many rows are compared: see `Opened.notes`
 MODEL, MEDIA, CROSSING = "model", "media", ("decoder", "crossing", "encoder")  # names of graphs
 
 
@@ -35,7 +36,8 @@ def parts_of(opened: Opened) -> dict[str, Any]:
     embed = opened.table(EMBEDDINGS)
     decoder = _STYLES[notes["style"]](opened, layout, embed)
     # Where tokens see those behind them, what a prompt begins with cannot be read before it is known how it goes on.
-    return {"decoder": Remembering(decoder, embed) if layout.reads == "onward" else decoder, "embed": embed}
+    found = {"decoder": Remembering(decoder, embed) if layout.reads == "onward" else decoder, "embed": embed}
+    return {**found, BRIEFLY: True} if BRIEFLY in notes else found
 
 
 def _nothing(ids: Any) -> Any:

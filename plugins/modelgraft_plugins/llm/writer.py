@@ -181,7 +181,7 @@ class Writer(Assembling):
         """See Assembling and rehearsing.read."""
         from modelgraft_plugins.llm import rehearsing
 
-        return rehearsing.read(self, parts["decoder"], case, variant=variant)
+        return rehearsing.read(self, parts, case, variant=variant)
 
     @property
     def reads_prompts(self) -> bool:

@@ -43,19 +43,24 @@ def prove(
 ) -> Parity:
     """Compare parts with those in torch, on what the loop rehearses; they are assembled when torch is done.
 
-    many  parts that do the same for many rows at once, compared before the others, by what has the most rows: the worse of both counts
+    many  parts that do the same for many rows at once, compared before the others, by what has the most rows, of which they may leave out
+          what comes last: the worse of both counts
     """
     cases, expected = told.cases, told.expected
 
-    def compared(assemble: Callable[[], Parts], numbers: Sequence[int]) -> Parity:
+    def compared(assemble: Callable[[], Parts], numbers: Sequence[int], *, is_brief: bool = False) -> Parity:
         let_go()  # of those that were compared before: their weights are never held beside these
-        parts, tolerance = assemble(), TOLERANCES[precision][0]
-        tried, theirs = partial(_rehearsed, loop, parts, variant), in_order([expected[number] for number in numbers])
-        return parity_of(theirs, tried, [cases[number] for number in numbers], tolerance=tolerance, writes=True)
+        parts, tolerance, some = assemble(), TOLERANCES[precision][0], [cases[number] for number in numbers]
+        theirs = [expected[number] for number in numbers]
+        tried: Callable[..., Sequence[Tensor]] = partial(_rehearsed, loop, parts, variant)
+        if is_brief:  # what they leave out comes last
+            mine = ahead(tried, some)
+            tried, theirs = in_order(mine), [full[: len(own) or None] for full, own in zip(theirs, mine, strict=True)]
+        return parity_of(in_order(theirs), tried, some, tolerance=tolerance, writes=True)
 
     with torch.no_grad():
         largest = max(range(len(cases)), key=lambda number: sum(tensor.numel() for tensor in cases[number]))
-        before = [compared(many, [largest])] if many is not None else []
+        before = [compared(many, [largest], is_brief=True)] if many is not None else []
         return max([*before, compared(assemble, range(len(cases)))], key=lambda parity: parity.relative)
 
 

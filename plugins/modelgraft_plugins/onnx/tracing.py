@@ -185,7 +185,8 @@ def _compared(
             fresh[graph] = tuned.Fresh(count, open_fresh(folder / graph, count=count))
             return fresh[graph].session
 
-        return loop.assemble(FolderOpened(folder, manifest, session, **settings))
+        noted = {**manifest, "notes": {**manifest["notes"], "briefly": True}} if is_of_many else manifest
+        return loop.assemble(FolderOpened(folder, noted, session, **settings))
 
     has_many = any(beside(graph).is_file() for graph in folder.glob("*.onnx"))
     few, many = (partial(assembled, is_of_many=is_of_many) for is_of_many in (False, True))

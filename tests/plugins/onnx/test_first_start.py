@@ -8,7 +8,8 @@ from tests.plugins.test_formats import gguf_of, randomised
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import modelgraft as mg
-from modelgraft_plugins.onnx import many_rows, measured, runtime, tuned
+from modelgraft_plugins.llm.rehearsing import REHEARSED
+from modelgraft_plugins.onnx import graphs, many_rows, measured, runtime, tuned
 
 GRAPH = """
 modelgraft: 1
@@ -65,3 +66,41 @@ def test_a_wrong_graph_for_many_rows_is_refused(opened, tmp_path, monkeypatch):
     with pytest.raises(mg.GraphError, match="differs from torch"):
         answer(tmp_path, backend="onnx", export="now", precision="w8")
     assert opened == ["model.many.onnx", "model.onnx"]
+
+
+@pytest.mark.slow
+def test_a_graph_for_many_rows_is_compared_by_a_prompt_and_a_token(opened, tmp_path, monkeypatch):
+    """Each run of it makes all matrices anew; a row that is read behind others and one that begins are what its products can differ in."""
+    monkeypatch.setattr(measured, "widens", lambda: True)
+    bound, runs = graphs.SessionGraph.bind, list[tuple[bool, int]]()
+
+    def noted(self, inputs, outputs):
+        made = bound(self, inputs, outputs)
+        run, tokens = made.run, inputs["inputs_embeds"].shape[1]
+        is_of_many = self.session._model_path.endswith("many.onnx")
+        made.run = lambda: (runs.append((is_of_many, tokens)), run())[1]
+        return made
+
+    monkeypatch.setattr(graphs.SessionGraph, "bind", noted)
+    answer(tmp_path, backend="onnx", export="now", precision="w8")
+    of_many = [tokens for is_of_many, tokens in runs if is_of_many]
+    assert of_many == [max(REHEARSED[0]), 1]
+    assert [tokens for is_of_many, tokens in runs if not is_of_many][:5] == [max(REHEARSED[0]), 1, 1, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [max(REHEARSED[0]), 1])
+def test_a_graph_for_many_rows_that_is_wrong_for_a_prompt_or_behind_it_is_refused(opened, tmp_path, monkeypatch, tokens):
+    monkeypatch.setattr(measured, "widens", lambda: True)
+    bound = graphs.SessionGraph.bind
+
+    def wrong(self, inputs, outputs):
+        made = bound(self, inputs, outputs)
+        if self.session._model_path.endswith("many.onnx") and inputs["inputs_embeds"].shape[1] == tokens:
+            run = made.run
+            made.run = lambda: (run(), outputs["logits"].__imul__(-1))[0]
+        return made
+
+    monkeypatch.setattr(graphs.SessionGraph, "bind", wrong)
+    with pytest.raises(mg.GraphError, match="differs from torch"):
+        answer(tmp_path, backend="onnx", export="now", precision="w8")
