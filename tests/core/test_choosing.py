@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.choosing import Case, for_quick, for_test, spread, takes
-from support.seconds import function_of, means_of, read, written
+from support.choosing import QUICK, TEST, Case, for_quick, for_test, spread, takes
+from support.seconds import SHORT, function_of, means_of, read, written
 
 WORDS = st.sampled_from(["clip", "llama", "qwen2_vl", "onnx", "torch", "w8", "7", "odd"])
 FAMILIES = frozenset({"clip", "llama", "qwen2_vl", "onnx", "torch", "w8"})
@@ -123,6 +123,7 @@ def test_large(): pass
 @pytest.mark.whole("test_table.py::test_large")
 def test_whole(): pass
 """
+FIT = round(TEST / SHORT)  # cases of `test_numbers` in `make test`
 PROJECT = """[tool.pytest.ini_options]
 testpaths = ["."]
 markers = ["slow: ", "whole(tests): "]
@@ -133,6 +134,7 @@ markers = ["slow: ", "whole(tests): "]
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A suite of its own that runs by the hooks of this one, whatever kind of run this is."""
     monkeypatch.delenv("MODELGRAFT_WHOLE", raising=False)
+    monkeypatch.delenv("MODELGRAFT_SECONDS", raising=False)  # what it would measure is not of this suite
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     hooks = (Path(__file__).parents[1] / "conftest.py").read_text(encoding="utf-8")
     imports = hooks[hooks.index("from support.pace import") :].partition(")")[0] + ")\n"
@@ -155,7 +157,8 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch, *words: str, whole: str 
 
 @pytest.mark.slow  # it runs other tests
 @pytest.mark.parametrize(("words", "count"), [
-    ((), 26), (("-n", "2"), 26), (("--quick",), 10), (("test_table.py",), 302), (("-k", "numbers"), 300), (("-m", "slow"), 1),
+    ((), FIT + 1), (("-n", "2"), FIT + 1), (("--quick",), round(QUICK / SHORT)), (("test_table.py",), 302), (("-k", "numbers"), 300),
+    (("-m", "slow"), 1),
 ])  # fmt: skip
 def test_a_run_takes_its_sample_and_what_is_named_runs_whole(project, monkeypatch, words, count):
     found, told = ran(project, monkeypatch, *words)
