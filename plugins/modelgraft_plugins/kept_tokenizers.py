@@ -1,8 +1,9 @@
 """Tokenizers of transformers, kept in the cache as they were built: the next start opens one without transformers.
 
 transformers builds a tokenizer from its files by rules of its own (classes, legacy flags, begin tokens); what comes out is
-a tokenizer of the package `tokenizers` that is written down whole. One whose class does more than that one, such as
-Whisper's, is not kept. Files that ask for no rule, such as those that our reader of GGUF writes, are opened as they are, and
+a tokenizer of the package `tokenizers` that is written down whole. One whose class does more than that one is not kept: where it
+does more as it writes texts, such as CLIP's, it is kept for those who cut texts into tokens alone. What Whisper's leaves out of
+texts is known here. Files that ask for no rule, such as those that our reader of GGUF writes, are opened as they are, and
 transformers, whose import takes as long as that of torch, is not needed. Any plugin may import this module.
 """
 
@@ -11,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,19 @@ from modelgraft_plugins import tiktoken_files
 
 Inner = Any  # a tokenizer of transformers, or Kept: the former are not annotated
 
-FILES = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # what the files of a tokenizer end with
+FILES = (".json", ".model", ".spm", ".txt", ".jinja", ".tiktoken")  # what the files of a tokenizer end with
 WEIGHTS = ".index.json"  # what lies beside them and grows with the model
-CHANGES = ("__call__", "_encode_plus", "decode", "_decode", "convert_tokens_to_ids", "build_inputs_with_special_tokens")
+READING, WRITING = ("__call__", "_encode_plus", "convert_tokens_to_ids"), ("decode", "_decode")  # calls that a class may change
+WHISPER = "WhisperTokenizer"  # whose class leaves times out of texts, and what was said before
+BEFORE, START = "<|startofprev|>", "<|startoftranscript|>"  # its tokens around what was said before
+TIMES = re.compile(r"<\|\d+\.\d+\|>")
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")  # in transformers' own order
 # settings without rules
 PLAIN = frozenset({"tokenizer_class", "clean_up_tokenization_spaces", "model_max_length", "chat_template", *NAMED})
 PLAIN_MODEL = "llama"  # for which transformers takes such files as they are: for qwen2 it makes them anew, those of mistral it may mend
 LEGACY = ("special_tokens_map.json", "added_tokens.json", "tokenizer.model")  # files that may say something else
+ENDLESS = int(1e30)  # as transformers writes that there is no most
+SHORT = 5  # tokens that the texts of the proof are cut to
 PROOF = ("", "a", "Hello, world! 3.14", "  two  spaces\nand a line", "naïve façade — 漢字 🙂", "<s>x</s> [INST] <image>")
 
 
@@ -68,14 +75,27 @@ class Kept:
         self.unk_token, self.unk_token_id = facts["unk_token"], facts["unk_token_id"]
         self.special_tokens_map: dict[str, str] = dict(facts["special"])
 
+    def rows(self, texts: Sequence[str], *, most: int | None, add_special_tokens: bool) -> list[list[int]]:
+        """The ids of each text, as many as `most` with those that are put around it; None: all."""
+        if most is not None:
+            self._inner.enable_truncation(most, direction=self.facts["filling"]["cuts"])
+        try:
+            return [self._inner.encode(text, add_special_tokens=add_special_tokens).ids for text in texts]
+        finally:
+            self._inner.no_truncation()
+
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Encoded:
         """The ids of a text."""
         return Encoded(self._inner.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """The text of ids."""
+        hears = self.facts["hears"]
+        if hears and skip_special_tokens and len(ids) and ids[0] == self._inner.token_to_id(BEFORE):
+            start, ids = self._inner.token_to_id(START), list(ids)
+            ids = ids[ids.index(start) :] if start in ids else []
         text: str = self._inner.decode(ids, skip_special_tokens=skip_special_tokens)
-        return text
+        return TIMES.sub("", text) if hears else text
 
     def to_text(self) -> str:
         """The whole tokenizer as a document of the package `tokenizers`."""
@@ -93,18 +113,55 @@ class Kept:
         self.added_tokens_encoder |= {token: self._inner.token_to_id(token) for token in tokens}
 
 
-def open_tokenizer(folder: Path) -> Inner:
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How a tokenizer fills up the rows of a batch, and cuts them.
+
+    number  of the token that fills up; None: it has none
+    side    where it fills up, "left" or "right";  cuts  where it cuts what is too long
+    most    tokens of a text, by what its files say; very many where they do not
+    """
+
+    number: int | None
+    side: str
+    cuts: str
+    most: int
+
+
+def filling_of(inner: Inner) -> Filling:
+    """That of an open tokenizer. One without a token for it fills up with the end of a text."""
+    if isinstance(inner, Kept):
+        return Filling(**inner.facts["filling"])
+    number = inner.eos_token_id if inner.pad_token_id is None else inner.pad_token_id
+    return Filling(number, inner.padding_side, inner.truncation_side, int(inner.model_max_length))
+
+
+def rows_of(inner: Inner, texts: Sequence[str], *, most: int | None = None, add_special_tokens: bool = True) -> list[list[int]]:
+    """The ids of each of some texts, cut to `most` with those that are put around it; None: all of them."""
+    if isinstance(inner, Kept):
+        return inner.rows(texts, most=most, add_special_tokens=add_special_tokens)
+    cut = {} if most is None else {"truncation": True, "max_length": most}
+    found: list[list[int]] = inner(list(texts), add_special_tokens=add_special_tokens, verbose=False, **cut).input_ids
+    return found
+
+
+def open_tokenizer(folder: Path, *, writes: bool = True, build: Callable[[Path], Inner] | None = None) -> Inner:
     """Open the tokenizer of a folder, from the cache where it is kept; otherwise keep it there for the next time.
+
+    writes  texts are made of ids as well; False: `decode` may give them with marks that the class takes away
+    build   makes it of the files, where they are no such as transformers opens by itself
 
     Raises what `AutoTokenizer.from_pretrained` raises for files that cannot be read.
     """
-    if (plain := _as_it_lies(folder)) is not None:
+    if build is None and (plain := _as_it_lies(folder)) is not None:
         return plain
     place = _place_of(folder)
-    if (found := _read(place, folder)) is not None:
+    found = _read(place, folder)
+    if found is not None and (found.facts["writes"] or not writes):
         return found
-    inner = _from_files(folder)
-    _keep(inner, place)
+    inner = (build or _from_files)(folder)
+    if found is None:
+        _keep(inner, place)
     return inner
 
 
@@ -126,7 +183,11 @@ def _as_it_lies(folder: Path) -> Kept | None:
     if inner.truncation or inner.padding or inner.post_processor is None or not special >= {*named.values()}:
         return None  # of tokens that are named but not special it makes special ones
     unknown = named.get("unk_token")
-    return Kept({"added": added, "unk_token": unknown, "unk_token_id": added.get(unknown or ""), "special": named}, inner)
+    filling = Filling(
+        added.get(named.get("pad_token", named.get("eos_token", ""))), "right", "right", int(own.get("model_max_length", ENDLESS))
+    )
+    more = {"filling": asdict(filling), "hears": False, "writes": True}
+    return Kept({"added": added, "unk_token": unknown, "unk_token_id": added.get(unknown or ""), "special": named, **more}, inner)
 
 
 def _parsed(text: str) -> Any:
@@ -191,41 +252,63 @@ def _read(place: Path, folder: Path) -> Kept | None:
 
 def _keep(inner: Inner, place: Path) -> None:
     """Write a tokenizer down, if it is proven that it then does the same."""
-    if not _is_plain(inner):
+    if not _leaves(inner, READING):
         return
+    text = inner.backend_tokenizer.to_str()
     facts = {
         "added": inner.added_tokens_encoder,
         "unk_token": inner.unk_token,
         "unk_token_id": inner.unk_token_id,
         "special": inner.special_tokens_map,
+        "filling": asdict(filling_of(inner)),
+        "hears": type(inner).__name__ == WHISPER,
+        "writes": False,
     }
-    text = inner.backend_tokenizer.to_str()
-    if not _is_equal(inner, Kept(facts, _parsed(text))):
+    kept = Kept(facts, _parsed(text))
+    if not _reads_alike(inner, kept):
         return
+    facts["writes"] = _writes_plainly(inner) and _writes_alike(inner, kept)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not correctness
         seals.write_sealed(place, {"facts": facts, "tokenizer": text})
 
 
-def _is_plain(inner: Inner) -> bool:
-    """Whether its class adds nothing to what the tokenizer inside does."""
+def _writes_plainly(inner: Inner) -> bool:
+    """Whether its class adds nothing to the texts that the tokenizer inside makes, or what is known here."""
+    if inner.clean_up_tokenization_spaces and type(inner.backend_tokenizer.model).__name__ != "BPE":  # which it leaves alone
+        return False
+    return type(inner).__name__ == WHISPER or _leaves(inner, WRITING)
+
+
+def _leaves(inner: Inner, calls: Sequence[str]) -> bool:
+    """Whether its class leaves these calls as they are in that for tokenizers of the package `tokenizers`."""
     from transformers import PreTrainedTokenizerFast
 
     if not isinstance(inner, PreTrainedTokenizerFast):
         return False
-    if inner.clean_up_tokenization_spaces and type(inner.backend_tokenizer.model).__name__ != "BPE":  # which it leaves alone
-        return False
     own = type(inner).__mro__[: type(inner).__mro__.index(PreTrainedTokenizerFast)]
-    return not any(name in vars(kind) for kind in own for name in CHANGES)
+    return not any(name in vars(kind) for kind in own for name in calls)
 
 
-def _is_equal(inner: Inner, kept: Kept) -> bool:
-    """Whether both give the same ids and texts."""
+def _reads_alike(inner: Inner, kept: Kept) -> bool:
+    """Whether both give the same ids."""
     for text in PROOF:
         for special in (True, False):
-            ids = inner(text, add_special_tokens=special).input_ids
-            if ids != kept(text, add_special_tokens=special).input_ids:
+            if inner(text, add_special_tokens=special).input_ids != kept(text, add_special_tokens=special).input_ids:
                 return False
-            if any(inner.decode(ids, skip_special_tokens=skip) != kept.decode(ids, skip_special_tokens=skip) for skip in (True, False)):
+            short, same = (rows_of(one, [text], most=SHORT, add_special_tokens=special) for one in (inner, kept))
+            if short != same:
                 return False
     tokens = [*kept.added_tokens_encoder, "a", "no such token"]
     return all(inner.convert_tokens_to_ids(token) == kept.convert_tokens_to_ids(token) for token in tokens)
+
+
+def _writes_alike(inner: Inner, kept: Kept) -> bool:
+    """Whether both give the same texts."""
+    rows = [kept(text, add_special_tokens=special).input_ids for text in PROOF for special in (True, False)]
+    if kept.facts["hears"]:
+        words, marks = kept("a").input_ids, [kept.convert_tokens_to_ids(token) for token in (BEFORE, START, "<|0.00|>")]
+        known = [mark for mark in marks if mark is not None]
+        rows += [[*known, *words], [*known[:1], *words, *known[1:], *words], [*known[:1], *words], [*words, *known]]
+    return all(
+        inner.decode(ids, skip_special_tokens=skip) == kept.decode(ids, skip_special_tokens=skip) for ids in rows for skip in (True, False)
+    )

@@ -17,7 +17,7 @@ from modelgraft.kernel.words.errors import SourceError
 from modelgraft_plugins import audio, processor_files
 from modelgraft_plugins.audio import IDLE, KEYS, Preprocess
 from support.open_part import configured, open_part
-from support.sounds import tone
+from support.sounds import heard, tone
 
 REGISTRY = assemble({"audio": audio})
 SMALL = {"feature_extractor_type": "WhisperFeatureExtractor", "chunk_length": 1, "feature_size": 40}
@@ -31,7 +31,7 @@ def folder(path: Path, **files: Any) -> Path:
 
 def assert_equal_to_transformers(path: Path, sound: Audio) -> None:
     extractor = AutoFeatureExtractor.from_pretrained(path)
-    wanted = extractor(sound.samples[0], sampling_rate=extractor.sampling_rate, return_tensors="pt").input_features
+    wanted = heard(extractor, sound.samples[0], sampling_rate=extractor.sampling_rate, return_tensors="pt").input_features
     assert torch.equal(open_part(REGISTRY, "audio/preprocess", str(path))([sound]), wanted)
 
 

@@ -15,7 +15,7 @@ from tokenizers import pre_tokenizers
 from modelgraft.sources import kept, seals
 from modelgraft_plugins import kept_tokenizers
 from modelgraft_plugins.formats import bpe
-from modelgraft_plugins.kept_tokenizers import Kept, open_tokenizer
+from modelgraft_plugins.kept_tokenizers import Kept, filling_of, open_tokenizer, rows_of
 from support import checkpoints
 from support.tokenizers import clip_bpe, word_piece
 
@@ -133,7 +133,9 @@ def test_files_that_ask_for_no_rule_are_opened_as_transformers_opens_them(split:
     assert list(ours.added_tokens_encoder.items()) == list(theirs.added_tokens_encoder.items())
     assert list(ours.special_tokens_map.items()) == list(theirs.special_tokens_map.items())
     assert (ours.unk_token, ours.unk_token_id) == (theirs.unk_token, theirs.unk_token_id)
-    assert kept_tokenizers._is_equal(theirs, ours)
+    assert filling_of(ours) == filling_of(theirs)
+    assert kept_tokenizers._reads_alike(theirs, ours)
+    assert kept_tokenizers._writes_alike(theirs, ours)
 
 
 @pytest.mark.parametrize(
@@ -203,32 +205,65 @@ def test_a_kept_file_that_was_changed_is_made_again_and_said(harm: Any, tmp_path
     assert said == []
 
 
-def test_a_class_that_does_more_than_the_tokenizer_inside_is_not_kept(tmp_path: Path, cache: Path):
-    """Whisper's decoding leaves out timestamps by code of its own, and so may a class that changes one call."""
+class Shouting(hf.PreTrainedTokenizerFast):
+    def _decode(self, *args: Any, **options: Any) -> str:
+        return super()._decode(*args, **options).upper()
 
-    class Shouting(hf.PreTrainedTokenizerFast):
-        def _decode(self, *args: Any, **options: Any) -> str:
-            return super()._decode(*args, **options).upper()
 
+class Stuttering(hf.PreTrainedTokenizerFast):
+    def _encode_plus(self, *args: Any, **options: Any) -> Any:
+        return super()._encode_plus(*args, **options)
+
+
+@pytest.mark.parametrize(("kind", "is_kept"), [(Shouting, True), (Stuttering, False)])
+def test_a_class_that_does_more_than_the_tokenizer_inside_writes_by_itself(kind: Any, is_kept: bool, cache: Path):
+    """One that changes texts alone is kept for those who cut texts into tokens; one that changes that is not kept."""
     plain = checkpoints.llama_tokenizer()
-    shouting = Shouting(tokenizer_object=plain.backend_tokenizer, unk_token=plain.unk_token)
-    kept_tokenizers._keep(shouting, cache / "one.json")
-    assert not cache.exists()
-    kept_tokenizers._keep(plain, cache / "one.json")
-    assert cache.exists()
+    kept_tokenizers._keep(kind(tokenizer_object=plain.backend_tokenizer, unk_token=plain.unk_token), cache / "one.json")
+    assert cache.exists() == is_kept
+    if is_kept:
+        assert not seals.read_sealed(cache / "one.json")["facts"]["writes"]
 
 
-def test_one_that_was_changed_after_it_was_built_is_not_kept(tmp_path: Path, cache: Path):
+def test_one_that_was_changed_after_it_was_built_is_kept_for_those_who_read_texts(tmp_path: Path):
     """CLIP's tokenizer decodes through a function that is put around the one inside, which a file cannot hold."""
     folder = saved(tmp_path / "files", clip_bpe())
-    opened = [open_tokenizer(folder) for _ in range(2)]
-    assert all(isinstance(one, hf.CLIPTokenizer) for one in opened)
-    assert not cache.exists()
+    assert all(isinstance(open_tokenizer(folder), hf.CLIPTokenizer) for _ in range(2))
+    kept = open_tokenizer(folder, writes=False)
+    assert isinstance(kept, Kept)
+    assert rows_of(kept, TEXTS, most=9) == hf.AutoTokenizer.from_pretrained(folder)(list(TEXTS), truncation=True, max_length=9).input_ids
+
+
+def whisper() -> Any:
+    """A byte-level BPE of Whisper's class, which knows the tokens around what was said before, and times."""
+    made = hf.WhisperTokenizer(
+        vocab={letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]
+    )
+    made.add_tokens(["<|startofprev|>", "<|startoftranscript|>", "<|notimestamps|>"], special_tokens=True)
+    made.add_tokens([f"<|{number / 50:.2f}|>" for number in range(3)])
+    return made
+
+
+def test_a_kept_whisper_leaves_out_of_texts_what_its_class_does(tmp_path: Path):
+    """Times, and what was said before."""
+    folder = saved(tmp_path / "files", whisper())
+    theirs, kept = open_tokenizer(folder), open_tokenizer(folder)
+    assert (type(theirs).__name__, type(kept)) == ("WhisperTokenizer", Kept)
+    before, start, begin, end = map(theirs.convert_tokens_to_ids, ("<|startofprev|>", "<|startoftranscript|>", "<|0.00|>", "<|0.04|>"))
+    words, others = theirs("well ", add_special_tokens=False).input_ids, theirs("said", add_special_tokens=False).input_ids
+    rows = [[before, *words, start, begin, *others, end], [before, *words], [begin, *words, begin, *others, end], [start, *words], []]
+    for row in rows:
+        for skip in (True, False):
+            assert kept.decode(row, skip_special_tokens=skip) == theirs.decode(row, skip_special_tokens=skip)
+    assert [kept.decode(row, skip_special_tokens=True) for row in rows[:3]] == ["said", "", "well said"]
 
 
 def test_one_that_would_answer_otherwise_is_not_kept(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    """The proof compares answers before anything is written."""
+    """The proof compares answers before anything is written; ids before texts."""
     plain = checkpoints.llama_tokenizer()
     monkeypatch.setattr(Kept, "decode", lambda _self, _ids, **_options: "something else")
     kept_tokenizers._keep(plain, cache / "one.json")
-    assert not cache.exists()
+    assert not seals.read_sealed(cache / "one.json")["facts"]["writes"]
+    monkeypatch.setattr(Kept, "rows", lambda _self, _texts, **_options: [[1]])
+    kept_tokenizers._keep(plain, cache / "another.json")
+    assert not (cache / "another.json").exists()

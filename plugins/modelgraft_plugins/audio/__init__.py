@@ -39,7 +39,7 @@ ON_THE_HUB: Mapping[str, str] = {  # a checkpoint of facebook's -> its sizes; th
 }
 
 
-@component("audio/samples", kind="preprocess", load="modelgraft_plugins.audio.samples:load", cache=False)
+@component("audio/samples", kind="preprocess", load="modelgraft_plugins.audio.samples:load", arrays=True, cache=False)
 class Samples(Config):
     """Turn sounds into samples as wav2vec 2.0 and HuBERT take them: one channel at one rate, scaled each by itself, filled up in a batch.
 

@@ -89,12 +89,12 @@ class Writer(Config):
         return Ports.of({"logits": "float[batch tokens classes]", "mask": "optional[bool[batch tokens]]"}, {"text": "text"})
 
 
-@component("ctc/greedy", kind="head", load="modelgraft_plugins.audio.ctc_text:greedy", cache=False)
+@component("ctc/greedy", kind="head", load="modelgraft_plugins.audio.ctc_text:greedy", arrays=True, cache=False)
 class Greedy(Writer):
     """Write the likeliest letter of each frame, equal neighbours once, blanks not at all."""
 
 
-@component("ctc/beam", kind="head", load="modelgraft_plugins.audio.ctc_text:beam", cache=False)
+@component("ctc/beam", kind="head", load="modelgraft_plugins.audio.ctc_text:beam", arrays=True, cache=False)
 class Beam(Writer):
     """Write the likeliest text over all ways to align it: a prefix beam search, with a word list and an n-gram where there are any.
 

@@ -74,7 +74,7 @@ class Hearing(Config):
         return port("float[batch mels frames]", space=mel_space(self.model_dump()), several=several)
 
 
-@component("audio/preprocess", kind="preprocess", load="modelgraft_plugins.audio.prepare:load", cache=False)
+@component("audio/preprocess", kind="preprocess", load="modelgraft_plugins.audio.prepare:load", arrays=True, cache=False)
 class Preprocess(Hearing):
     """Turn sounds into log-mel features as Whisper takes them: one window of fixed length, filled up with silence.
 
@@ -88,7 +88,7 @@ class Preprocess(Hearing):
         return Ports.of({"audio": "audio"}, {"features": self.window()})
 
 
-@component("audio/windows", kind="preprocess", load="modelgraft_plugins.audio.windows:load", cache=False)
+@component("audio/windows", kind="preprocess", load="modelgraft_plugins.audio.windows:load", arrays=True, cache=False)
 class Windows(Hearing):
     """Turn any number of sounds of a record into log-mel features, a window of fixed length at a time: what follows runs once for each.
 

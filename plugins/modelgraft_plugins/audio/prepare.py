@@ -1,19 +1,19 @@
-"""The work of audio/preprocess: the feature extractor of transformers, so that features are equal to its."""
+"""The work of audio/preprocess: a sound as one window of log-mel features."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from transformers import WhisperFeatureExtractor
 
 from modelgraft.plugin import Audio, InputError, LoadContext, NodeRuntime
 from modelgraft_plugins.audio.hearing import Mono, mono, refuse_unheard
+from modelgraft_plugins.audio.log_mel import LogMel
 
 if TYPE_CHECKING:
-    from modelgraft_plugins.audio.features import Hearing, Preprocess
+    from numpy.typing import NDArray
+
+    from modelgraft_plugins.audio.features import Preprocess
 
 
 def load(config: Preprocess, _context: LoadContext) -> Listener:
@@ -21,34 +21,30 @@ def load(config: Preprocess, _context: LoadContext) -> Listener:
     return Listener(config)
 
 
-def extractor_of(config: Hearing) -> Any:
-    """The feature extractor with these numbers."""
-    extractor: Any = WhisperFeatureExtractor  # Any: transformers is only partly annotated
-    return extractor(
-        feature_size=config.mels, sampling_rate=config.sample_rate_hz, hop_length=config.hop_length, chunk_length=config.chunk_s,
-        n_fft=config.window_length, padding_value=config.filling,
-    )  # fmt: skip
-
-
 class Listener:
     """Prepares sounds, and says what it changed about them."""
 
     def __init__(self, config: Preprocess) -> None:
-        self.config, self.extract = config, extractor_of(config)
+        self.config, self.features = config, LogMel(config)
         self.runtime: NodeRuntime | None = None
 
     def bind(self, runtime: NodeRuntime) -> None:
         """Take the run that is served: it hears the warnings."""
         self.runtime = runtime
 
-    def __call__(self, audio: list[Audio]) -> Tensor:
-        """Give the features of a batch.
+    def __call__(self, audio: list[Audio]) -> NDArray[np.float32]:
+        """Give the features of a batch, float32[batch mels frames].
 
         Raises InputError for a sound that is empty, longer than the window, or not made of finite numbers.
         """
-        heard = [self._mono(record) for record in audio]
-        found = self.extract(heard, sampling_rate=self.config.sample_rate_hz, return_tensors="np", padding="max_length")
-        return torch.from_numpy(np.asarray(found["input_features"], dtype=np.float32))
+        return np.stack([self.features(self._filled(self._mono(record))) for record in audio])
+
+    def _filled(self, row: Mono) -> Mono:
+        """As many samples as the window has; resampling may round up."""
+        whole: Mono = np.full(self.config.chunk_s * self.config.sample_rate_hz, self.config.filling, dtype=np.float32)
+        kept = row[: len(whole)]
+        whole[: len(kept)] = kept
+        return whole
 
     def _mono(self, audio: Audio) -> Mono:
         refuse_unheard(audio, component="audio/preprocess")

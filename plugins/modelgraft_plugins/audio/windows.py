@@ -1,4 +1,4 @@
-"""The work of audio/windows: the feature extractor of transformers, a sound at a time, and its features cut into windows."""
+"""The work of audio/windows: the log-mel features of a sound at a time, cut into windows."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from modelgraft.plugin import Audio, InputError, LoadContext, NodeRuntime
 from modelgraft_plugins.audio.hearing import Mono, mono, refuse_unheard
-from modelgraft_plugins.audio.prepare import extractor_of
+from modelgraft_plugins.audio.log_mel import LogMel
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modelgraft_plugins.audio.features import Windows
 
 NAME = "audio/windows"
@@ -33,7 +33,7 @@ class Cutter:
     """Prepares sounds, and says what it changed about them."""
 
     def __init__(self, config: Windows) -> None:
-        self.config, self.extract = config, extractor_of(config)
+        self.config, self.features = config, LogMel(config)
         self.runtime: NodeRuntime | None = None
 
     def bind(self, runtime: NodeRuntime) -> None:
@@ -47,24 +47,23 @@ class Cutter:
         """
         rows = [[self._windows(sound) for sound in _sounds(record)] for record in audio]
         config = self.config
-        nothing = torch.zeros(0, config.mels, config.frames), torch.zeros(0, config.frames, dtype=torch.bool)
-        counts = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.int64)
+        nothing = np.zeros((0, config.mels, config.frames), np.float32), np.zeros((0, config.frames), bool)
+        counts = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
         for at, row in enumerate(rows):
-            counts[at, : len(row)] = torch.tensor([len(features) for features, _ in row], dtype=torch.int64)
-        features, mask = ([torch.cat([nothing[place], *(pair[place] for pair in row)]) for row in rows] for place in (0, 1))
+            counts[at, : len(row)] = [len(features) for features, _ in row]
+        features, mask = ([np.concatenate([nothing[place], *(pair[place] for pair in row)]) for row in rows] for place in (0, 1))
         return {"features": features, "mask": mask, "counts": counts}
 
-    def _windows(self, audio: Audio) -> tuple[Tensor, Tensor]:
+    def _windows(self, audio: Audio) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """float32[windows mels frames] and bool[windows frames] of a sound: what becomes of it is known of the whole."""
         config = self.config
         row = self._row(audio)
-        found = self.extract(
-            [row], sampling_rate=config.sample_rate_hz, padding="longest", truncation=False, return_attention_mask=True,
-            pad_to_multiple_of=config.chunk_s * config.sample_rate_hz, return_tensors="np",
-        )  # fmt: skip
-        features = torch.from_numpy(np.asarray(found["input_features"][0], dtype=np.float32))
-        mask = torch.from_numpy(np.asarray(found["attention_mask"][0])).bool()
-        return features.reshape(config.mels, -1, config.frames).transpose(0, 1), mask.reshape(-1, config.frames)
+        window = config.chunk_s * config.sample_rate_hz
+        whole = np.full(-(-len(row) // window) * window, config.filling, dtype=np.float32)
+        whole[: len(row)] = row
+        features = self.features(whole).reshape(config.mels, -1, config.frames).swapaxes(0, 1)
+        there = (np.arange(0, len(whole), config.hop_length) < len(row))[: features.shape[0] * config.frames]
+        return features, there.reshape(-1, config.frames)
 
     def _row(self, audio: Audio) -> Mono:
         refuse_unheard(audio, component=NAME)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelgraft.plugin import LoadContext, archives
+from modelgraft_plugins.shares import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,14 +38,6 @@ def load(config: ImageNetLabels, context: LoadContext) -> Callable[[NDArray[Any]
         return {"labels": texts, "top": top, "names": top, "shares": shares, "probabilities": probabilities}
 
     return name
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
-    """Probabilities, float32[batch classes]: of distances in float32, as torch takes them, by powers in float64, which round once."""
-    plain = logits.astype(np.float32)
-    powers = np.exp((plain - plain.max(-1, keepdims=True)).astype(np.float64))
-    found: NDArray[np.float32] = (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
-    return found
 
 
 def line(names: list[str], probabilities: list[float]) -> str:

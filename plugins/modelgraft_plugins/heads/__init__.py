@@ -153,7 +153,7 @@ class Dot(Config):
         return Ports.of(inputs, {"logits": "float[batch candidates]"})
 
 
-@component("head/classifier", kind="head", load="modelgraft_plugins.heads.answers:classifier", cache=False)
+@component("head/classifier", kind="head", load="modelgraft_plugins.heads.answers:classifier", arrays=True, cache=False)
 class Classifier(Config):
     """Turn a number per class into the name of the likeliest class and the probability of each.
 
@@ -192,7 +192,7 @@ class Classifier(Config):
         return Ports.of(inputs, {"label": "label", "probabilities": "float[batch classes]"})
 
 
-@component("label/top", kind="head", load="modelgraft_plugins.heads.answers:top", cache=False)
+@component("label/top", kind="head", load="modelgraft_plugins.heads.answers:top", arrays=True, cache=False)
 class Top(Config):
     """Write the likeliest classes with their probabilities as text: `tabby (62 %), tiger cat (21 %)`."""
 

@@ -57,7 +57,7 @@ SETTINGS = "modelgraft_tokenizer"  # a key of the config.json that a reader of f
 PLACE = "{}"  # where a label goes in a template of text/prompts, as in the lists that were published for CLIP
 
 
-@component("text/prompts", kind="preprocess", load="modelgraft_plugins.text.prompts:load", cache=False)
+@component("text/prompts", kind="preprocess", load="modelgraft_plugins.text.prompts:load", arrays=True, cache=False)
 class Prompts(Config):
     """Put every label into every template, as in "a photo of a {}.", and say which of the texts belong to one label.
 
@@ -113,7 +113,7 @@ class Split(Config):
         return Ports.of({"text": "text"}, {"beginning": "text", "rest": "text"})
 
 
-@component("text/tokenizer", kind="tokenizer", load="modelgraft_plugins.text.tokenizing:load", cache=False)
+@component("text/tokenizer", kind="tokenizer", load="modelgraft_plugins.text.tokenizing:load", arrays=True, cache=False)
 class Tokenizer(Config):
     """Turn texts into token ids, with the tokenizer that a source holds.
 

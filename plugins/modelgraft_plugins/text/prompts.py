@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from modelgraft.plugin import InputError, LoadContext
 from modelgraft_plugins.text import PLACE, prompt_complaint
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modelgraft_plugins.text import Prompts
 
 Texts = list[list[str]]  # a list of texts for each record
@@ -32,10 +34,10 @@ def load(config: Prompts, context: LoadContext) -> Callable[..., dict[str, Any]]
     return write
 
 
-def _shares(groups: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+def _shares(groups: Sequence[int], sizes: Sequence[int]) -> NDArray[np.float32]:
     """float[batch groups texts]: 1 / size where a text belongs to a group; what fills a record up is its first text."""
     most = max(count * size for count, size in zip(groups, sizes, strict=True))
-    shares = torch.zeros(len(groups), max(groups), most)
+    shares = np.zeros((len(groups), max(groups), most), dtype=np.float32)
     for row, count, size in zip(shares, groups, sizes, strict=True):
         row[count:, 0] = 1.0  # so that no vector is without a direction; nobody reads it
         for group in range(count):
