@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers as hf
@@ -185,7 +186,7 @@ def test_the_parity_gate_looks_at_media(parts: tuple[Any, dict[str, Any], dict[s
         start = decoder.start
 
         def earlier(prompts: Any, *, conditions: Shown, **given: Any) -> Any:
-            return start(prompts, conditions=Shown(conditions.media, [(row - 1).clamp(min=0) for row in conditions.seen]), **given)
+            return start(prompts, conditions=Shown(conditions.media, [(row - 1).clip(min=0) for row in conditions.seen]), **given)
 
         decoder.start = earlier
     elif slip:
@@ -372,7 +373,7 @@ def test_a_common_beginning_is_read_again_only_when_other_media_are_shown(parts:
     beginning = [5, IMAGE, *range(3, 16)]
     reused = []
     for shown, ids in ((media, [*beginning, 20]), (media, [*beginning, 21, IMAGE, 22]), (others, [*beginning, 23])):
-        seen = Shown(shown, [torch.tensor(text_time(ids, IMAGE, frozenset()))])
+        seen = Shown(shown, [np.array(text_time(ids, IMAGE, frozenset()))])
         plain = in_torch["decoder"].inner
         with torch.no_grad():
             embedded = [in_torch["embed"](torch.tensor(ids))]
@@ -408,7 +409,7 @@ def test_what_the_operator_cannot_serve_looks_at_media_with_a_growing_cache(tmp_
     with torch.no_grad():
         prompts = [embed(torch.arange(3, 3 + length)) for length in (7, 3, 11)]
         media = torch.randn(3, 3, 4, 12, generator=torch.Generator().manual_seed(11))
-        shown = Shown(media, [torch.arange(len(prompt)).clamp(max=3) for prompt in prompts])
+        shown = Shown(media, [np.arange(len(prompt)).clip(max=3) for prompt in prompts])
         decoders = (
             GatedGrowingDecoder(graphs["model"], layout, embed, media=graphs["media"]),
             gated_causal.GatedDecoder(model, gated, layers=(0, -1)),

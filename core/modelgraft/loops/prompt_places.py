@@ -29,20 +29,23 @@ class Places:
         """The first place that is wanted of any row; None where none is."""
         return min((places[0] for places in self.wanted if places), default=None)
 
-    def index(self, last: Sequence[int], device: torch.device | str, *, offsets: Sequence[int] | None = None) -> Tensor:
-        """int64[batch places+1]: where to look in what is read in one call; filled up, and at least once, with the last position.
+    def numbers(self, last: Sequence[int], *, offsets: Sequence[int] | None = None) -> list[list[int]]:
+        """[batch places+1]: where to look in what is read in one call; filled up, and at least once, with the last position.
 
         last     the last position of each row in that call
         offsets  where the first position of each prompt stands there, below 0 where it was read before; None: at 0
         """
-        import torch
-
         most = max(map(len, self.wanted))
-        rows = [
+        return [
             [*(place + offset for place in places), *[end] * (most + 1 - len(places))]
             for places, end, offset in zip(self.wanted, last, offsets or [0] * len(last), strict=True)
         ]
-        return torch.tensor(rows, dtype=torch.int64, device=device)
+
+    def index(self, last: Sequence[int], device: torch.device | str, *, offsets: Sequence[int] | None = None) -> Tensor:
+        """The same as a tensor, int64[batch places+1]."""
+        import torch
+
+        return torch.tensor(self.numbers(last, offsets=offsets), dtype=torch.int64, device=device)
 
     def take(self, states: Any) -> Any:
         """Note float[batch layers places+1 width] at `index`; gives those of the last positions, float[batch layers width]."""

@@ -91,8 +91,8 @@ class Bound(Protocol):
         """Read the inputs and write the outputs, where they lie."""
         ...
 
-    def made(self) -> Mapping[str, Tensor]:
-        """The outputs of the last run for which the graph has made the memory itself, as tensors."""
+    def made(self) -> Mapping[str, Array]:
+        """The outputs of the last run for which the graph has made the memory itself: arrays, or where it is ordered tensors."""
         ...
 
 

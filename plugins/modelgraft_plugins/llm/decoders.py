@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
-from modelgraft.plugin import InputError, Places, picked
+from modelgraft.plugin import Array, InputError, Places, as_tensor, picked
 from modelgraft_plugins.llm.both_ways import prompt_mask
 from modelgraft_plugins.llm.cache import bytes_of, cache_of, can_forget, fork, make_room, reorder, rewind
 from modelgraft_plugins.llm.standing import Standing, alike, heard, laid
@@ -270,9 +270,9 @@ class CrossDecoder:
 
     def start(
         self,
-        prompts: Sequence[Tensor],
+        prompts: Sequence[Array],
         *,
-        conditions: Sequence[Tensor] | None = None,
+        conditions: Sequence[Array] | None = None,
         room: int,
         states: bool = False,
         places: Places | None = None,
@@ -280,7 +280,8 @@ class CrossDecoder:
         """See Decoder; its prompts are the beginnings of answers, in which nobody looks for places."""
         assert places is None
         assert conditions is not None
-        return CrossSession(self, prompts, conditions, room=room, states=states)
+        begun, given = ([as_tensor(one) for one in each] for each in (prompts, conditions))
+        return CrossSession(self, begun, given, room=room, states=states)
 
     def remember(self, given: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """What the decoder attends to, float[batch frames width], and where it is there, bool[batch frames]; None: everywhere."""

@@ -18,6 +18,7 @@ from modelgraft.plugin import (
     Remembering,
     SourceError,
     Tracer,
+    as_tensor,
     choices,
     parameters_without_memory,
     seeded,
@@ -102,12 +103,12 @@ class GatedSession(CausalSession):
     def __init__(
         self, decoder: GatedDecoder, prompts: Sequence[Tensor], shown: Shown, *, room: int, states: bool, places: Places | None = None
     ) -> None:
-        media, gated = shown.media, decoder.gated
+        media, gated = as_tensor(shown.media), decoder.gated
         batch, images, latents = media.shape[:3]
         self.pairs = gated.keys_values(media.flatten(1, 2))  # keys and values of the blocks by turns
         self.medium = torch.arange(1, images + 1, device=media.device).repeat_interleave(latents).expand(batch, -1)
-        rows = [row.to(media.device) for row in shown.seen]
-        self.last = shown.new.to(media.device)  # what new tokens see, per row
+        rows = [as_tensor(row).to(media.device) for row in shown.seen]
+        self.last = as_tensor(shown.new).to(media.device)  # what new tokens see, per row
         longest = max(map(len, rows))
         seen = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])  # padding sees nothing
         with gated.looking(self.pairs, seen, self.medium):
@@ -125,8 +126,8 @@ class GatedSession(CausalSession):
 
     def extend(self, prompt: Tensor, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
-        seen = conditions.seen[0].to(prompt.device)
-        self.last = conditions.new.to(prompt.device)
+        seen = as_tensor(conditions.seen[0]).to(prompt.device)
+        self.last = as_tensor(conditions.new).to(prompt.device)
         with self.decoder.gated.looking(self.pairs, seen[None, -len(prompt) :], self.medium):
             super().extend(prompt, conditions=None, room=room, states=states, places=places)
 

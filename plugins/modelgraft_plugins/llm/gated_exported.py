@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy
 
 from modelgraft.plugin import Array, Graph, Places
 from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
 from modelgraft_plugins.llm.growing import AloneSession, GrowingDecoder, pick
-from modelgraft_plugins.llm.holding import Held
+from modelgraft_plugins.llm.holding import Held, Holding, holding_of, ids_of
 from modelgraft_plugins.llm.memory import Memory
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.llm.sizes import Caches
@@ -59,22 +58,25 @@ class GatedGroupedSession(GroupedSession):
                 "medium": holding.empty((batch, vectors), "int64"),
                 "seen": holding.empty((batch, 1), "int64"),  # what new tokens see, per row
             }
-        memory.beside["medium"][...] = holding.taken(torch.arange(1, images + 1).repeat_interleave(latents))
-        memory.beside["seen"][...] = holding.taken(conditions.new[:, None])
+        memory.beside["medium"][...] = holding.put(numbers_of(images, latents))
+        memory.beside["seen"][...] = holding.put(conditions.new[:, None])
         with decoder.media.turn(conditions.media):
-            look(decoder.media, conditions.media, memory.beside)
+            look(decoder.media, conditions.media, memory.beside, holding)
         return memory
 
     def extend(self, prompt: Array, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
         with self.decoder.graph.turn():
-            self.memory.beside["seen"][...] = self.decoder.holding.taken(conditions.new[:, None])
+            self.memory.beside["seen"][...] = self.decoder.holding.put(conditions.new[:, None])
         super().extend(prompt, conditions=conditions, room=room, states=states, places=places)
 
     def _seen(self, start: int, longest: int, conditions: Shown) -> dict[str, Held]:
         """What the prompts see; padding sees nothing."""
         rows = [row[start:longest] for row in conditions.seen]
-        return {"seen": self.decoder.holding.taken(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True))}
+        seen = numpy.zeros((len(rows), max(map(len, rows))), dtype=numpy.int64)
+        for whole, row in zip(seen, rows, strict=True):
+            whole[: len(row)] = row
+        return {"seen": self.decoder.holding.put(seen)}
 
     @property
     def looks(self) -> bool:
@@ -113,34 +115,38 @@ class GatedGrowingSession(AloneSession):
 
     def __init__(self, decoder: GatedGrowingDecoder, prompts: Sequence[Array], shown: Shown, places: Places | None = None) -> None:
         (batch, images, latents), graph = shown.media.shape[:3], decoder.graph
+        holding = holding_of(graph)
         with graph.turn(shown.media):
-            like = torch.empty(0, dtype=decoder.layout.in_torch, device=graph.device)
-            pairs = {name: like.new_empty(shape) for name, shape in room_for(decoder.media, batch, images * latents).items()}
-            look(decoder.media, shown.media, pairs)
-            numbers = torch.arange(1, images + 1, device=graph.device).repeat_interleave(latents)
-            self.beside = {**pairs, "medium": numbers.expand(batch, -1).contiguous()}
+            shapes = room_for(decoder.media, batch, images * latents)
+            pairs = {name: holding.empty(shape, decoder.layout.dtype) for name, shape in shapes.items()}
+            look(decoder.media, shown.media, pairs, holding)
+            self.beside = {**pairs, "medium": holding.put(numpy.tile(numbers_of(images, latents), (batch, 1)))}
         longest = max(map(len, shown.seen))
-        self.seen = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in shown.seen])
+        self.seen = numpy.stack([numpy.pad(row, (longest - len(row), 0)) for row in shown.seen])
         super().__init__(decoder, prompts, places)
         self.seen = shown.new[:, None]
 
-    def run(self, tensors: Mapping[str, Tensor]) -> Tensor:
+    def run(self, given: Mapping[str, Any]) -> Any:
         """See GrowingSession."""
-        return super().run({**tensors, "seen": self.seen, **self.beside})
+        return super().run({**given, "seen": self.seen, **self.beside})
 
     def extend(self, prompt: Array, *, conditions: Shown, room: int, states: bool, places: Places | None = None) -> None:
         """See Continuable."""
-        row = conditions.seen[0]
-        self.seen = row[None, -len(prompt) :]
+        self.seen = conditions.seen[0][None, -len(prompt) :]
         super().extend(prompt, conditions=conditions, room=room, states=states, places=places)
         self.seen = conditions.new[:, None]
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Any) -> None:
         """See Session."""
         super().reorder(rows)
         with self.graph.turn(rows):
-            self.beside = pick(self.beside, rows)
-        self.seen = self.seen[rows.to(self.seen.device)]
+            self.beside = pick(self.beside, rows, self.holding)
+        self.seen = self.seen[ids_of(rows)]
+
+
+def numbers_of(images: int, latents: int) -> Any:
+    """Of so many vectors of each medium its number, int64[images * latents]."""
+    return numpy.repeat(numpy.arange(1, images + 1), latents)
 
 
 def room_for(media: Graph, batch: int, vectors: int) -> dict[str, tuple[int, ...]]:
@@ -149,8 +155,7 @@ def room_for(media: Graph, batch: int, vectors: int) -> dict[str, tuple[int, ...
     return {name: (batch, int(heads), vectors, int(width)) for name, (_, heads, _, width) in sizes.items()}
 
 
-def look(media: Graph, shown: Tensor, pairs: Mapping[str, Held]) -> None:
+def look(media: Graph, shown: Array, pairs: Mapping[str, Held], holding: Holding) -> None:
     """Make keys and values of media, float[batch images latents width], in the memory that there is for them."""
-    slot = media.inputs[0]
-    vectors = shown.flatten(1, 2).to(slot.device, getattr(torch, slot.dtype)).contiguous()
+    vectors = holding.fed(shown.reshape(shown.shape[0], -1, shown.shape[-1]), media.inputs[0])
     media.bind({"media": vectors}, {each.name: pairs[each.name] for each in media.outputs}).run()

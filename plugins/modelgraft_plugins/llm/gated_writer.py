@@ -1,26 +1,27 @@
-"""What reads prompts and media around a decoder with gated cross-attention. Like writer.py, it imports no transformers."""
+"""What reads prompts and media around a decoder with gated cross-attention. Like writer.py, it imports no transformers, and torch for the
+parity gate alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy
 
-from modelgraft.plugin import Decoder, InputError, as_tensor
+from modelgraft.plugin import Decoder, InputError
 from modelgraft_plugins.llm.causal_writer import CausalWriter
 from modelgraft_plugins.llm.prompts import Prompt
 from modelgraft_plugins.llm.shown import Shown
 from modelgraft_plugins.llm.writer import Embed, Given
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REHEARSED = (3, 4)  # the parity gate shows so many media, each of so many vectors: others than those traced
 
 
 class GatedWriter(CausalWriter):
     """The prompt says by its placeholders where the media stand, and the decoder looks at them."""
-
-    arrays: ClassVar[bool] = False  # what they are is found by torch
 
     def write(self, values: Sequence[Any], given: Given, *, decoder: Decoder, embed: Embed, wanted: frozenset[str]) -> dict[str, Any]:
         """See Writer; behind the fields come the media, and how many each record has.
@@ -34,29 +35,31 @@ class GatedWriter(CausalWriter):
 
     def asked(self, values: Sequence[Any], given: Given, *, learns: bool = False) -> list[Prompt]:
         """See CausalWriter. Raises InputError as `write` does."""
-        *fields, media, counts = (*values[:-2], *map(as_tensor, values[-2:]))
+        *fields, media, counts = values
         images = media if media.ndim == 4 else media[:, None]
         prompts = self.prompts(fields, given, shown=images.shape[1], records=images.shape[0], learns=learns)
         self.refuse_deep(prompts)
         marker = self.tokens().placeholder_id
-        shows = images.flatten(2).ne(0).any(-1).sum(-1) if counts is None else counts
+        shows = (images.reshape(*images.shape[:2], -1) != 0).any(-1).sum(-1) if counts is None else counts
         self._compare([prompt.ids.count(marker or 0) for prompt in prompts], shows.tolist())
         self._fits(prompts)
         return prompts
 
     def conditions(self, prompts: Sequence[Prompt], values: Sequence[Any]) -> Shown:
         """See CausalWriter: what each token sees."""
-        media, attends = as_tensor(values[-2]), self.facts.get("media_attends", "last")
+        media, attends = values[-2], self.facts.get("media_attends", "last")
         marker, ends = self.tokens().placeholder_id, frozenset(self.facts.get("media_ends", ()))
-        times = [torch.tensor(text_time(prompt.ids, marker, ends, attends=attends)) for prompt in prompts]
+        times = [numpy.array(text_time(prompt.ids, marker, ends, attends=attends), dtype=numpy.int64) for prompt in prompts]
         return Shown(media if media.ndim == 4 else media[:, None], times, ahead=attends == "next")
 
     def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Shown]:
         """See Writer. The first token sees nothing, then each sees the next medium until the last; a prompt of one token sees none."""
+        import torch
+
         images, latents = REHEARSED
         draw = torch.Generator().manual_seed(11)
         media = torch.randn(len(case), images, latents, self.facts["media_size"], generator=draw)
-        return case, Shown(media, [torch.arange(len(prompt)).clamp(max=images) for prompt in case])
+        return case, Shown(media, [numpy.arange(len(prompt)).clip(max=images) for prompt in case])
 
     def _compare(self, marked: Sequence[int], wanted: Sequence[int]) -> None:
         """A record shows each of its media once, whatever the others of its batch do."""

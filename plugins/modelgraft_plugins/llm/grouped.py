@@ -311,7 +311,8 @@ class GroupedSession:
             **self._seen(start, longest, conditions),
         }
         if decoder.gives_states:
-            inputs["places"] = decoder.holding.taken((places or Places([()] * batch)).index(last, "cpu", offsets=[-start] * batch))
+            looked = (places or Places([()] * batch)).numbers(last, offsets=[-start] * batch)
+            inputs["places"] = decoder.holding.put(numpy.array(looked, dtype=numpy.int64))
         if places is None:
             decoder.bind(self.memory, inputs).run()
         else:

@@ -14,39 +14,45 @@ Encoder-decoder:   encoder: inputs_embeds, attention_mask  ->  memory float[batc
 A graph that was traced for them gives states as well: float[batch layers places width], beside a memory float[batch layers width] of the
 last position.
 
-Memory is torch's, on the host as well; prompts that come as arrays are taken as tensors.
+On the host all of this lies in arrays of numpy, which is what sessions give there; on a device in tensors of torch.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Tensor
+import numpy
 
-from modelgraft.plugin import Array, Graph, InputError, Places, as_tensor
+from modelgraft.plugin import Array, Graph, InputError, Places, as_array
+from modelgraft_plugins.llm.embedded import spliced
+from modelgraft_plugins.llm.holding import Held, Holding, holding_of, ids_of
 from modelgraft_plugins.llm.memory import sizes_of
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import Standing, alike, laid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Whole = NDArray[numpy.int64]
 
 
 class GrowingSession:
     """What was read: see modelgraft.plugin.Session. Subclasses say what a graph takes beside the past."""
 
-    logits: Tensor
-    states: Tensor | None = None
+    logits: Any
+    states: Any = None
 
     def __init__(self, graph: Graph, layout: Caches, batch: int) -> None:
-        self.graph, self.layout = graph, layout
-        empty = torch.empty(batch, layout.kv_heads, 0, layout.head_width, dtype=layout.in_torch, device=graph.device)
-        self.past = {slot.name: empty for slot in graph.inputs if slot.name.startswith("past.")}
+        self.graph, self.layout, self.holding = graph, layout, holding_of(graph)
+        empty = self.holding.empty((batch, layout.kv_heads, 0, layout.head_width), layout.dtype)
+        self.past: dict[str, Held] = {slot.name: empty for slot in graph.inputs if slot.name.startswith("past.")}
 
     @property
     def bytes(self) -> int:
         """See Continuable."""
-        return sum(tensor.nbytes for tensor in self.past.values())
+        return sum(held.nbytes for held in self.past.values())
 
     @property
     def device(self) -> str:
@@ -56,21 +62,21 @@ class GrowingSession:
     @property
     def length(self) -> int:
         """How many positions are read."""
-        return next(iter(self.past.values())).shape[2]
+        return int(next(iter(self.past.values())).shape[2])
 
-    def run(self, tensors: Mapping[str, Tensor]) -> Tensor:
+    def run(self, given: Mapping[str, Any]) -> Any:
         """Read some tokens; gives the logits."""
-        with self.graph.turn(*tensors.values()):
-            made = self._run({**tensors, **self.past})
+        with self.graph.turn(*given.values()):
+            made = self._run({**given, **self.past})
         self.graph.hand_over(made)
         return self.logits
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Any) -> None:
         """See Session."""
         with self.graph.turn(rows):
-            self.past = pick(self.past, rows)
+            self.past = pick(self.past, rows, self.holding)
 
-    def fork(self, rows: Tensor) -> Self:
+    def fork(self, rows: Any) -> Self:
         """See Session."""
         other = copy.copy(self)
         other.reorder(rows)
@@ -82,7 +88,7 @@ class GrowingSession:
             raise InputError(f"{tokens} tokens cannot be taken back of {self.length} that were read")
         if tokens:
             with self.graph.turn():
-                self.past = {name: tensor[:, :, : tensor.shape[2] - tokens].contiguous() for name, tensor in self.past.items()}
+                self.past = {name: self.holding.taken(held[:, :, : held.shape[2] - tokens]) for name, held in self.past.items()}
 
     def close(self) -> None:
         """See Session."""
@@ -92,20 +98,18 @@ class GrowingSession:
         """See Continuable."""
         self.close()
 
-    def _run(self, given: Mapping[str, Tensor]) -> list[Tensor]:
-        graph, layout = self.graph, self.layout
-        kept = {slot.name: given[slot.name].to(slot.device, getattr(torch, slot.dtype)).contiguous() for slot in graph.inputs}
+    def _run(self, given: Mapping[str, Any]) -> list[Held]:
+        graph, layout, holding = self.graph, self.layout, self.holding
+        kept = {slot.name: holding.fed(given[slot.name], slot) for slot in graph.inputs}
         batch, places = len(next(iter(kept.values()))), kept["places"].shape[1] if "places" in kept else 1
-        outputs: dict[str, Tensor | None] = {
-            slot.name: None
-            if slot.name.startswith("present.")
-            else torch.empty(batch, *sizes_of(slot.axes, places), dtype=layout.in_torch, device=graph.device)
+        outputs: dict[str, Held | None] = {
+            slot.name: None if slot.name.startswith("present.") else holding.empty((batch, *sizes_of(slot.axes, places)), layout.dtype)
             for slot in graph.outputs
         }
         bound = graph.bind(kept, outputs)
         bound.run()
-        self.past = {name.replace("present.", "past.", 1): tensor for name, tensor in bound.made().items()}
-        made = {name: tensor for name, tensor in outputs.items() if tensor is not None}
+        self.past = {name.replace("present.", "past.", 1): held for name, held in bound.made().items()}
+        made = {name: held for name, held in outputs.items() if held is not None}
         self.logits, self.states = made["logits"], made.get("states")
         return list(made.values())
 
@@ -135,37 +139,42 @@ class GrowingDecoder:
 
 
 class AloneSession(GrowingSession):
-    """A session of a decoder alone."""
+    """A session of a decoder alone. What says which tokens there are, and where, stays on the host."""
 
     def __init__(
         self, decoder: GrowingDecoder, prompts: Sequence[Array], places: Places | None = None, standings: Sequence[Standing] | None = None
     ) -> None:
         super().__init__(decoder.graph, decoder.layout, len(prompts))
         self.embed = decoder.embed
-        embeds, self.mask = padded(prompts, self.layout, left=True)
+        embeds, self.mask = padded(prompts, self.layout, self.holding, left=True)
         offsets = [embeds.shape[1] - len(prompt) for prompt in prompts]
-        self.ahead = torch.zeros(len(prompts), dtype=torch.int64)  # how far tokens stand before their number
-        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
+        self.ahead = numpy.zeros(len(prompts), numpy.int64)  # how far tokens stand before their number
+        positions = (self.mask.cumsum(-1) - 1).clip(min=0)
         self.blocks = self._blocks(standings)
         self._read(embeds, self._stood(positions, standings, offsets), places, offsets)
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Any) -> Any:
         """See Session."""
         self._grow(1)
-        embeds, positions = as_tensor(self.embed(tokens.cpu())), (self.mask.sum(-1) - 1 + self.ahead)[:, None]
+        embeds, positions = self._embedded(ids_of(tokens)), (self.mask.sum(-1) - 1 + self.ahead)[:, None]
         return self._read(embeds[:, None], self._stood(positions, None, ()))
+
+    def step_ids(self, tokens: Sequence[int]) -> Any:
+        """See ReadsIds; on the host."""
+        return self.step(tokens)
 
     def extend(self, prompt: Array, *, conditions: Any, room: int, states: bool, places: Places | None = None) -> None:  # noqa: ARG002 it grows
         """See Continuable."""
         start = self.length
         self._grow(len(prompt))
-        positions = torch.arange(start, start + len(prompt))[None]
-        self.ahead = torch.zeros(1, dtype=torch.int64)
-        self._read(as_tensor(prompt)[None], self._stood(positions, conditions, [0]), places, [-start])
+        positions = numpy.arange(start, start + len(prompt))[None]
+        self.ahead = numpy.zeros(1, numpy.int64)
+        self._read(prompt[None], self._stood(positions, conditions, [0]), places, [-start])
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Any) -> None:
         """See Session."""
-        self.mask, self.blocks, self.ahead = self.mask[rows.cpu()], self.blocks[rows.cpu()], self.ahead[rows.cpu()]
+        numbers = ids_of(rows)
+        self.mask, self.blocks, self.ahead = self.mask[numbers], self.blocks[numbers], self.ahead[numbers]
         super().reorder(rows)
 
     def rewind(self, tokens: int) -> None:
@@ -173,31 +182,36 @@ class AloneSession(GrowingSession):
         super().rewind(tokens)
         self.mask, self.blocks = (told[:, : told.shape[1] - tokens] for told in (self.mask, self.blocks))
 
+    def _embedded(self, ids: Sequence[int]) -> Array:
+        """The input embeddings of one token per row, float[batch width]."""
+        return spliced(self.embed, ids, None, (), device="cpu")
+
     def _grow(self, tokens: int) -> None:
         """Make room for so many words in each row."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), tokens)], dim=1)
-        self.blocks = torch.cat([self.blocks, self.blocks.new_full((len(self.blocks), tokens), -1)], dim=1)
+        shape = len(self.mask), tokens
+        self.mask = numpy.concatenate([self.mask, numpy.ones(shape, numpy.int64)], axis=1)
+        self.blocks = numpy.concatenate([self.blocks, numpy.full(shape, -1, numpy.int64)], axis=1)
 
-    def _blocks(self, standings: Sequence[Standing] | None) -> Tensor:
+    def _blocks(self, standings: Sequence[Standing] | None) -> Whole:
         """int64[batch tokens]: which tokens of the prompts see each other, those of one number; -1: words, and what fills up."""
         if self.layout.reads == "both":
             return self.mask - 1
-        blocks = torch.full_like(self.mask, -1)
+        blocks = numpy.full_like(self.mask, -1)
         for row, standing in zip(blocks, standings or (), strict=False):
-            row[len(row) - len(standing.blocks) :] = standing.blocks
+            row[len(row) - len(standing.blocks) :] = as_array(standing.blocks)
         return blocks
 
-    def _stood(self, positions: Tensor, standings: Sequence[Standing] | None, offsets: Sequence[int]) -> Tensor:
+    def _stood(self, positions: Whole, standings: Sequence[Standing] | None, offsets: Sequence[int]) -> Any:
         """Where tokens stand, as the graph takes it. positions: int64[batch tokens], the last ones of as many as the mask has."""
         axes = self.layout.axes
         if axes and standings is not None:
-            self.ahead = torch.tensor([standing.behind - len(standing.axes) for standing in standings])
-            return laid(standings, self.mask.shape[1], offsets=offsets)[:, -positions.shape[1] :].contiguous()
-        return positions[..., None].repeat(1, 1, axes) if axes else positions
+            self.ahead = numpy.array([standing.behind - len(standing.axes) for standing in standings])
+            return laid(standings, self.mask.shape[1], offsets=offsets)[:, -positions.shape[1] :]
+        return numpy.repeat(positions[..., None], axes, axis=-1) if axes else positions
 
-    def _read(self, embeds: Tensor, positions: Tensor, places: Places | None = None, offsets: Sequence[int] | None = None) -> Tensor:
+    def _read(self, embeds: Array, positions: Any, places: Places | None = None, offsets: Sequence[int] | None = None) -> Any:
         looked = places or Places([()] * len(embeds))  # which are none: the last position alone
-        index = looked.index([embeds.shape[1] - 1] * len(embeds), torch.device("cpu"), offsets=offsets)
+        index = numpy.array(looked.numbers([embeds.shape[1] - 1] * len(embeds), offsets=offsets), dtype=numpy.int64)
         told = {"attention_mask": self.mask, "position_ids": positions, "blocks": self.blocks, "places": index}
         logits = self.run({"inputs_embeds": embeds, **told})
         if self.states is not None:
@@ -214,7 +228,7 @@ class CrossingDecoder:
 
     def start(
         self,
-        prompts: Sequence[Tensor],
+        prompts: Sequence[Array],
         *,
         conditions: Sequence[Array] | None = None,
         room: int,  # noqa: ARG002 it grows
@@ -224,47 +238,53 @@ class CrossingDecoder:
         """See Decoder; its prompts are the beginnings of answers, in which nobody looks for places."""
         assert places is None
         assert conditions is not None
-        memory, mask = padded(conditions, self.layout, left=False)
         encoder, crossing = self.graphs.get("encoder"), self.graphs["crossing"]
+        memory, mask = padded(conditions, self.layout, holding_of(crossing), left=False)
         if encoder is not None:
             feed = {"inputs_embeds": memory, "attention_mask": mask}
-            memory = as_tensor(*encoder(*(feed[slot.name] for slot in encoder.inputs)))
-        cross = dict(zip((slot.name for slot in crossing.outputs), map(as_tensor, crossing(memory)), strict=True))
+            (memory,) = encoder(*(feed[slot.name] for slot in encoder.inputs))
+        cross = dict(zip((slot.name for slot in crossing.outputs), crossing(memory), strict=True))
         return CrossingSession(self, prompts, cross, mask)
 
 
 class CrossingSession(GrowingSession):
     """A session beside a memory."""
 
-    def __init__(self, decoder: CrossingDecoder, prompts: Sequence[Tensor], cross: Mapping[str, Tensor], mask: Tensor) -> None:
+    def __init__(self, decoder: CrossingDecoder, prompts: Sequence[Array], cross: Mapping[str, Held], mask: Whole) -> None:
         super().__init__(decoder.graphs["decoder"], decoder.layout, len(prompts))
         self.cross, self.mask = cross, mask
-        self._read(torch.stack(list(prompts)))
+        self._read([ids_of(prompt) for prompt in prompts])
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Any) -> Any:
         """See Session."""
-        return self._read(tokens[:, None])
+        return self._read([[token] for token in ids_of(tokens)])
 
-    def reorder(self, rows: Tensor) -> None:
+    def step_ids(self, tokens: Sequence[int]) -> Any:
+        """See ReadsIds; on the host."""
+        return self.step(tokens)
+
+    def reorder(self, rows: Any) -> None:
         """See Session."""
-        self.mask, self.cross = self.mask[rows.cpu()], pick(self.cross, rows)
+        self.mask, self.cross = self.mask[ids_of(rows)], pick(self.cross, rows, self.holding)
         super().reorder(rows)
 
-    def _read(self, ids: Tensor) -> Tensor:
-        return self.run({"decoder_input_ids": ids, "attention_mask": self.mask, **self.cross})
+    def _read(self, ids: Sequence[Sequence[int]]) -> Any:
+        told = {"decoder_input_ids": numpy.array(ids, dtype=numpy.int64), "attention_mask": self.mask}
+        return self.run({**told, **self.cross})
 
 
-def pick(held: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """Rows of tensors, in memory of torch's."""
-    return {name: tensor.index_select(0, rows.to(tensor.device)) for name, tensor in held.items()}
+def pick(held: Mapping[str, Held], rows: Any, holding: Holding) -> dict[str, Held]:
+    """Rows of what is held, in memory of their own."""
+    numbers = ids_of(rows)
+    return {name: holding.rows(one, numbers) for name, one in held.items()}
 
 
-def padded(prompts: Sequence[Array], layout: Caches, *, left: bool) -> tuple[Tensor, Tensor]:
+def padded(prompts: Sequence[Array], layout: Caches, holding: Holding, *, left: bool) -> tuple[Held, Whole]:
     """Stack prompts, float[tokens width] each: float[batch longest width], and int64[batch longest] that is 1 where one stands."""
     longest = max(map(len, prompts))
-    whole = torch.zeros(len(prompts), longest, layout.width, dtype=layout.in_torch)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    whole = holding.zeros((len(prompts), longest, layout.width), layout.dtype)
+    mask = numpy.zeros((len(prompts), longest), dtype=numpy.int64)
     for row, prompt in enumerate(prompts):
         place = slice(longest - len(prompt), longest) if left else slice(0, len(prompt))
-        whole[row, place], mask[row, place] = as_tensor(prompt), 1
+        whole[row, place], mask[row, place] = holding.taken(prompt), 1
     return whole, mask

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 
-from modelgraft.plugin import Graph, as_array, as_tensor
+from modelgraft.plugin import Graph, Slot, as_array, as_tensor
 from modelgraft_plugins.llm.sizes import named
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ class Holding(Protocol):
 
     def taken(self, value: Any) -> Held:
         """What others have made, an array or a tensor, where the graph reads it."""
+        ...
+
+    def fed(self, value: Any, slot: Slot) -> Held:
+        """What others have made, in the type and the place that a graph reads it in, without gaps."""
         ...
 
     def rows(self, held: Held, numbers: Sequence[int]) -> Held:
@@ -66,6 +70,15 @@ class OnHost:
         """See Holding."""
         return numpy.ascontiguousarray(as_array(value))
 
+    def fed(self, value: Any, slot: Slot) -> Held:
+        """See Holding."""
+        found = as_array(value)
+        if found.dtype == slot.dtype and found.flags.c_contiguous:
+            return found
+        made = self.empty(found.shape, slot.dtype)
+        made[...] = found
+        return made
+
     def rows(self, held: Held, numbers: Sequence[int]) -> Held:
         """See Holding."""
         made = self.empty((len(numbers), *held.shape[1:]), held.dtype)
@@ -96,6 +109,13 @@ class OnDevice:
         """See Holding."""
         tensor: Tensor = as_tensor(value)
         return tensor.to(self.device).contiguous()
+
+    def fed(self, value: Any, slot: Slot) -> Held:
+        """See Holding."""
+        import torch
+
+        tensor: Tensor = as_tensor(value)
+        return tensor.to(slot.device, getattr(torch, slot.dtype)).contiguous()
 
     def rows(self, held: Held, numbers: Sequence[int]) -> Held:
         """See Holding."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from modelgraft.plugin import InputError
+from modelgraft.plugin import Array, InputError
 from modelgraft_plugins.llm.classes import SPEECH
 
 
-def rows(memory: Tensor, mask: Tensor | None, *, kind: str | None, node: str) -> list[Tensor]:
+def rows(memory: Array, mask: Array | None, *, kind: str | None, node: str) -> list[Array]:
     """float[batch frames width] and bool[batch frames] as float[frames width] for each record.
 
     Raises InputError for unlike many vectors where the attention of the model has no mask, as that of models of speech.

@@ -188,7 +188,7 @@ class Writer(Assembling):
         """Whether the decoder reads the prompts itself, so that they have hidden states."""
         return True
 
-    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Tensor], Any]:
+    def begun(self, case: tuple[Tensor, ...]) -> tuple[Sequence[Array], Any]:
         """Prompts and conditions of a rehearsal."""
         return case, None
 

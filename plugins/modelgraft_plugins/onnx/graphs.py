@@ -9,13 +9,13 @@ from itertools import count
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy
+
 from modelgraft.plugin import Array, Repeatable, Slot
 from modelgraft_plugins.onnx.binding import bind, place_of, ports
 from modelgraft_plugins.onnx.calling import Exported
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from modelgraft_plugins.onnx.capturing import Captured
     from modelgraft_plugins.onnx.streams import Order
 
@@ -89,14 +89,16 @@ class SessionBound:
         for name, mine in outputs.items():
             if mine is not None:
                 bind(binding.bind_output, name, mine)
-        self.free = free
+        self.free, self.is_ordered = free, graph.is_ordered
         self.run = partial(session.run_with_iobinding, binding, graph.options)
 
-    def made(self) -> dict[str, Tensor]:
+    def made(self) -> dict[str, Array]:
         """See Bound. The memory is onnxruntime's, and is handed on as it lies."""
+        found = zip(self.free, self.binding.get_outputs(), strict=False)
+        if not self.is_ordered:
+            return {name: numpy.from_dlpack(value) for name, value in found}
         import torch
 
-        found = zip(self.free, self.binding.get_outputs(), strict=False)
         return {name: torch.utils.dlpack.from_dlpack(value) for name, value in found}
 
 
