@@ -230,7 +230,7 @@ def _placement(solved: SolvedGraph, asked: Opening) -> dict[str, str]:
     is_code = all(node.component.module is None for node in solved.nodes.values())
     if asked.device is None and (is_plain or (is_code and has_no_gpu())):
         return {}  # nothing that a device matters to: torch is not even imported
-    if has_no_gpu() and asked.device in (None, "auto", "cpu"):
+    if asked.device == "cpu" or (asked.device in (None, "auto") and has_no_gpu()):
         flag = {"flag": "cpu"} if asked.device == "cpu" else {}
         return {"device": "cpu", **_chosen(solved, asked, "cpu"), **flag}  # torch, which takes seconds, comes with the first load
     from modelgraft.engine.backend import open_backend

@@ -45,15 +45,15 @@ def test_a_light_command_imports_nothing_heavy(words, tmp_path):
     assert done.stderr.splitlines()[-1] == "exit 0, heavy []"
 
 
-def test_a_map_over_texts_alone_imports_no_torch(tmp_path):
-    """Where there is no GPU to look for: what fills templates has no weights and no device."""
+@pytest.mark.parametrize(("drivers", "options"), [((), ()), (("/",), ("--device", "cpu"))], ids=["no GPU", "the CPU is asked for"])
+def test_a_map_over_texts_alone_imports_no_torch(drivers, options, tmp_path):
+    """Where there is no GPU to look for, or nobody wants it: what fills templates has no weights and no device."""
     nodes = "{say: {use: text/template, with: {template: 'hello {name}'}, in: {name: inputs.name}}}"
     (tmp_path / "greet.yaml").write_text(f"modelgraft: 1\ninputs: {{name: text}}\nnodes: {nodes}\noutputs: {{text: say}}\n")
     (tmp_path / "names.jsonl").write_text('{"name": "Ada"}\n')
-    words = ["map", "greet.yaml", "names.jsonl", "--out", "told.jsonl"]
-    program = (
-        f"import modelgraft.engine.devices as devices; devices.DRIVERS = ()\n{PROGRAM.format(heavy=('torch', 'transformers', 'numpy'))}"
-    )
+    words = ["map", "greet.yaml", "names.jsonl", "--out", "told.jsonl", *options]
+    found = f"import modelgraft.engine.devices as devices; devices.DRIVERS = {drivers}"
+    program = f"{found}\n{PROGRAM.format(heavy=('torch', 'transformers', 'numpy'))}"
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
     assert (tmp_path / "told.jsonl").read_text() == '{"text": "hello Ada"}\n'
     assert done.stderr.splitlines()[-1] == "exit 0, heavy []"
