@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IMAGENET: Mapping[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
-@component("beit3/preprocess", kind="preprocess", load="modelgraft_plugins.beit3.preparing:load", cache=False)
+@component("beit3/preprocess", kind="preprocess", load="modelgraft_plugins.beit3.preparing:load", arrays=True, cache=False)
 class Preprocess(PictureSteps):
     """Prepare pictures as BEiT-3 is trained: a square of its own size, bicubic, whatever their shape was, from -1 to 1.
 

@@ -21,6 +21,7 @@ MOST_HITS = 1_000  # on one sheet; a page of more is no answer
     "retrieval/nearest",
     kind="retriever",
     load="modelgraft_plugins.retrieval.nearest:load",
+    arrays=True,
     cache=False,
     taps=("sheet", "page"),  # pictures are drawn for who looks at them
 )

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from modelgraft.plugin import InputError, LoadContext
 from modelgraft_plugins.retrieval.filed import Index, read_index
 from modelgraft_plugins.retrieval.models import contents_of, feeding, stranger
@@ -17,6 +14,9 @@ from modelgraft_plugins.retrieval.searching import Approximate, exact, unit
 from modelgraft_plugins.retrieval.sheet import Hit, sheet_of
 
 if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
     from modelgraft_plugins.retrieval import Nearest
 
 
@@ -49,7 +49,7 @@ class Finder:
     def __init__(self, config: Nearest, index: Index) -> None:
         self.config, self.index, self.searching = config, index, search_of(config, index)
 
-    def __call__(self, vector: Tensor, title: list[str] | None = None) -> dict[str, Any]:
+    def __call__(self, vector: NDArray[numpy.float32], title: list[str] | None = None) -> dict[str, Any]:
         """All outputs."""
         return self.find(vector, title, wanted=OUTPUTS)
 
@@ -57,13 +57,13 @@ class Finder:
         """See modelgraft.plugin.Gives."""
         return lambda vector, title=None: self.find(vector, title, wanted=wanted)
 
-    def find(self, vector: Tensor, title: list[str] | None, *, wanted: frozenset[str]) -> dict[str, Any]:
+    def find(self, vector: NDArray[numpy.float32], title: list[str] | None, *, wanted: frozenset[str]) -> dict[str, Any]:
         """The outputs that are wanted."""
-        rows, scores = self.searching(unit(vector.detach().cpu().float().numpy()), self.config.hits)
+        rows, scores = self.searching(unit(vector.astype("float32", copy=False)), self.config.hits)
         pairs = zip(rows.tolist(), scores.tolist(), strict=True)
         hits = [[_hit(self.index, row, score) for row, score in zip(*pair, strict=True)] for pair in pairs]
         titles, about = title if title is not None else [""] * len(hits), self.index.about
-        found: dict[str, Any] = {"paths": [[about.place(hit.name) for hit in one] for one in hits], "scores": torch.from_numpy(scores)}
+        found: dict[str, Any] = {"paths": [[about.place(hit.name) for hit in one] for one in hits], "scores": scores}
         if "sheet" in wanted:
             found["sheet"] = [sheet_of(one, title=said, theme=self.config.theme) for one, said in zip(hits, titles, strict=True)]
         if "page" in wanted:

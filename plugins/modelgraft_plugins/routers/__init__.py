@@ -30,7 +30,7 @@ Where = Literal["anywhere", "word", "start", "end", "whole"]
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@component("router/match", kind="router", load="modelgraft_plugins.routers.deciding:match", cache=False)
+@component("router/match", kind="router", load="modelgraft_plugins.routers.deciding:match", arrays=True, cache=False)
 class Match(Config):
     """Tell which texts hold one of some words or patterns: `matches`, and `else` for the others.
 
@@ -128,7 +128,7 @@ class Bounds(Config):
         return dict.fromkeys(self.one_of(), MASK)
 
 
-@component("router/threshold", kind="router", load="modelgraft_plugins.routers.deciding:threshold", cache=False)
+@component("router/threshold", kind="router", load="modelgraft_plugins.routers.deciding:threshold", arrays=True, cache=False)
 class Threshold(Bounds):
     """Tell which scores are `above` or `below` a number; `else` is for the others, a score that is no number among them.
 
@@ -159,7 +159,7 @@ MEASURES: Mapping[str, tuple[str, str]] = {  # unit -> the port that is measured
 }
 
 
-@component("router/length", kind="router", load="modelgraft_plugins.routers.deciding:length", cache=False)
+@component("router/length", kind="router", load="modelgraft_plugins.routers.deciding:length", arrays=True, cache=False)
 class Length(Bounds):
     """Tell which texts, lists, tokens or sounds are longer (`above`) or shorter (`below`) than a number; `else` is for the others."""
 

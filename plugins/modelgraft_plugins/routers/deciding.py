@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from modelgraft.plugin import InputError, LoadContext
 from modelgraft_plugins.routers import ELSE
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modelgraft_plugins.routers import Bounds, Length, Match, Threshold
 
-Masks = dict[str, torch.Tensor]  # bool[batch] by way
+Masks = dict[str, "NDArray[np.bool_]"]  # bool[batch] by way
 
 # Where a pattern must stand, as what is put around it.
 AROUND = {
@@ -46,14 +48,14 @@ def match(config: Match, _context: LoadContext) -> Callable[[list[Any]], Masks]:
 def threshold(config: Threshold, _context: LoadContext) -> Callable[[Any], Masks]:
     """Make the function from scores to a mask for each way."""
 
-    def decisive(score: Any) -> list[float]:  # Any: a tensor float[batch] or float[batch scores]
+    def decisive(score: Any) -> list[float]:  # Any: float[batch] or float[batch scores]
         if config.of == "one":
             return score.tolist()  # type: ignore[no-any-return]
         if isinstance(config.of, int):
             if config.of >= score.shape[1]:
                 raise InputError(f"there are {score.shape[1]} scores, and number {config.of} is looked at, counted from 0")
             return score[:, config.of].tolist()  # type: ignore[no-any-return]
-        found = score.amax(dim=1) if config.of == "largest" else score.amin(dim=1)
+        found = score.max(1) if config.of == "largest" else score.min(1)
         return found.tolist()  # type: ignore[no-any-return]
 
     return lambda score: _compared(config, decisive(score))
@@ -65,7 +67,7 @@ def length(config: Length, _context: LoadContext) -> Callable[[Any], Masks]:
         "letters": lambda texts: [len(text) for text in texts],
         "words": lambda texts: [len(text.split()) for text in texts],
         "items": lambda lists: [len(items) for items in lists],
-        "tokens": lambda mask: mask.sum(dim=1).tolist(),
+        "tokens": lambda mask: mask.sum(1).tolist(),
         "seconds": lambda sounds: [sound.samples.shape[1] / sound.sample_rate_hz for sound in sounds],
     }
     measure = measures[config.unit]
@@ -84,4 +86,4 @@ def _side(config: Bounds, number: float) -> str:
 
 
 def _masks(ways: Sequence[str], taken: Sequence[str]) -> Masks:
-    return {way: torch.tensor([one == way for one in taken], dtype=torch.bool) for way in ways}
+    return {way: np.array([one == way for one in taken], dtype=bool) for way in ways}

@@ -89,7 +89,7 @@ class Gather(Carrying):
         return Ports.of({"x": taken}, {"out": port(f"list[{self.carried}]", space=self.space)})
 
 
-@component("router/asked", kind="router", load=f"{HERE}:asked", cache=False)
+@component("router/asked", kind="router", load=f"{HERE}:asked", arrays=True, cache=False)
 class Asked(Config):
     """Tell which records ask a branch at all: `asked`, or `none`. For what the branch needs once for a record, which need not be made then.
 
@@ -158,10 +158,10 @@ def gather(config: Gather, _context: LoadContext) -> Callable[[list[list[Any]]],
 
 def asked(_config: Asked, _context: LoadContext) -> Callable[[list[list[Any]]], Mapping[str, Any]]:
     """Make the function from what each record has to masks."""
-    import torch
+    import numpy
 
     def run(x: list[list[Any]]) -> Mapping[str, Any]:
-        there = torch.tensor([bool(one) for one in x])
+        there = numpy.array([bool(len(one)) for one in x], dtype=bool)
         return {"asked": there, "none": ~there}
 
     return run

@@ -198,7 +198,7 @@ def test_it_keeps_its_declaration(run, monkeypatch, exact):
     module.load = lambda config, _context: Finder(config, index)
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    @mg.component("toy/nearest", kind="retriever", load="support.nearest_alone:load", cache=False)
+    @mg.component("toy/nearest", kind="retriever", load="support.nearest_alone:load", arrays=True, cache=False)
     class Alone(Nearest):
         """Find what is nearest."""
 
