@@ -192,8 +192,8 @@ def test_the_parity_gate_looks_at_media(parts: tuple[Any, dict[str, Any], dict[s
     elif slip:
         look = gated_exported.look
 
-        def exchanged(media: Any, shown: torch.Tensor, pairs: dict[str, torch.Tensor]) -> None:
-            look(media, shown, pairs)
+        def exchanged(media: Any, shown: torch.Tensor, pairs: dict[str, torch.Tensor], holding: Any) -> None:
+            look(media, shown, pairs, holding)
             for layer in (1, 3):
                 key, value = (pairs[f"media.{kind}.{layer}"] for kind in ("key", "value"))
                 key[:], value[:] = value.copy(), key.copy()
@@ -421,10 +421,10 @@ def test_what_the_operator_cannot_serve_looks_at_media_with_a_growing_cache(tmp_
         )
         for mine, theirs in zip(places[0].found, places[1].found, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-5)
-        torch.testing.assert_close(exported.states, plain.states, rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(as_tensor(exported.states), plain.states, rtol=0.0, atol=1e-5)
         got, expected = exported.logits, plain.logits
         for step in range(5):
-            torch.testing.assert_close(got, expected, rtol=0.0, atol=1e-5)
+            torch.testing.assert_close(as_tensor(got), expected, rtol=0.0, atol=1e-5)
             tokens = expected.argmax(-1)
             got, expected = exported.step(tokens), plain.step(tokens)
             if step == 2:
