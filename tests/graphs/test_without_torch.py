@@ -8,11 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import modelgraft as mg
+from modelgraft.records.writing import write_value
 from support import checkpoints
 from support.pictures import picture
+from support.sounds import tone
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -54,6 +59,36 @@ graph = mg.load("llava", params={"checkpoint": sys.argv[1], "max_new_tokens": 5}
 with mg.open(graph, backend="onnx", device="cpu", cache_bytes=0) as pipeline:
     print(json.dumps(pipeline.run(image=sys.argv[2], prompt="a cat", outputs=["text"])["text"]))
 """
+GIVING = """
+name, params, inputs, wanted = json.loads(sys.argv[1])
+with mg.open(mg.load(name, params=params), backend="onnx", device="cpu", cache_bytes=0) as pipeline:
+    print(json.dumps(dict(pipeline.run(**inputs, outputs=wanted))))
+"""
+COMMAND = """
+from modelgraft.cli import main
+sys.exit(main())
+"""
+
+
+def document(inputs: dict[str, str], nodes: dict[str, Any], text: str) -> dict[str, Any]:
+    """A graph of the tests' own, around `${checkpoint}`."""
+    return {"modelgraft": 1, "params": {"checkpoint": ""}, "inputs": inputs, "nodes": nodes, "outputs": {"text": text}}
+
+
+ASKED = {"use": "llm/seq2seq", "from": "${checkpoint}", "with": {"prompt": "{words}", "max_new_tokens": 6}, "in": {"words": "inputs.words"}}
+HEARD = {
+    "features": {"use": "audio/preprocess", "from": "${checkpoint}", "in": {"audio": "inputs.audio"}},
+    "ear": {"use": "audio/encoder", "from": "${checkpoint}#model.encoder", "in": {"features": "features"}},
+    "written": {"use": "llm/seq2seq", "from": "${checkpoint}", "with": {"max_new_tokens": 6, "encoder": "none"}, "in": {"memory": "ear"}},
+}
+# Each: what makes a checkpoint, the name of a shipped graph or a document, what is given, and an output.
+GRAPHS: dict[str, tuple[Any, str | dict[str, Any], dict[str, Any], str]] = {
+    "one of some texts": (checkpoints.clip, "clip", {"image": "picture.png", "labels": ["a cat", "a dog on the grass", "it"]}, "label"),
+    "letters of a sound": (checkpoints.wav2vec2, "wav2vec2", {"audio": "tone.wav"}, "text"),
+    "a sound is written down": (checkpoints.whisper, document({"audio": "audio"}, HEARD, "written.text"), {"audio": "tone.wav"}, "text"),
+    "an encoder reads": (checkpoints.t5, document({"words": "text"}, {"llm": ASKED}, "llm.text"), {"words": "a photo of a cat"}, "text"),
+    "layers look": (checkpoints.idefics, "idefics", {"image": "picture.png", "prompt": "a cat"}, "text"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +133,44 @@ def test_a_picture_is_seen_and_spoken_of_without_torch(seen: tuple[Path, Path]):
         with mg.open(graph, backend=backend, device="cpu") as pipeline:
             texts.append(pipeline.run(image=str(seen[1]), prompt="a cat", outputs=["text"])["text"])
     assert texts[0] == texts[1] == alone(SEEING, *map(str, seen))
+
+
+@pytest.mark.parametrize("case", GRAPHS)
+def test_graphs_answer_without_torch(case: str, home: Path):
+    """Eyes, ears and readers, what prepares for them, and what makes words of what they give."""
+    make, graph, given, output = GRAPHS[case]
+    folder = home / case.replace(" ", "-")
+    make(folder)
+    picture(40, 30).save(home / "picture.png")
+    write_value(tone(0.6), home / "tone.wav")
+    if isinstance(graph, dict):
+        (folder / "graph.yaml").write_text(json.dumps(graph))
+        graph = str(folder / "graph.yaml")
+    inputs = {name: str(home / value) if (home / str(value)).is_file() else value for name, value in given.items()}
+    texts = list[Any]()
+    for backend in ("torch", "onnx"):
+        with mg.open(mg.load(graph, params={"checkpoint": str(folder)}), backend=backend, device="cpu") as pipeline:
+            texts.append(pipeline.run(**inputs, outputs=[output])[output])
+    told = json.dumps([graph, {"checkpoint": str(folder)}, inputs, [output]])
+    assert texts[0] == texts[1] == alone(GIVING, told)[output]
+
+
+def test_a_command_tells_numbers_without_torch(home: Path, tmp_path: Path):
+    """As JSON and in files: probabilities and logits of a vision transformer, which a user of Python gets as tensors."""
+    folder, image = checkpoints.vit(home / "vit").folder, tmp_path / "picture.png"
+    picture(40, 30).save(image)
+    with mg.open("vit", params={"checkpoint": str(folder)}, backend="onnx", device="cpu") as pipeline:
+        found = pipeline.run(image=str(image))
+    words = ["run", "vit", "--set", f"checkpoint={folder}", "--input", f"image={image}", "--backend", "onnx", "--device", "cpu", "--json"]
+    files = [f"logits={tmp_path / 'logits.npy'}", f"probabilities={tmp_path / 'shares.safetensors'}"]
+    told = [
+        alone(COMMAND, *words, "--output", "label", "--output", one, "--output", other)
+        for one, other in (files, ["probabilities", "logits"])
+    ]
+    assert told[0]["outputs"] == {"label": found["label"]}
+    assert told[1]["outputs"] == {"label": found["label"], **{name: found[name].tolist() for name in ("probabilities", "logits")}}
+    assert torch.equal(torch.from_numpy(numpy.load(tmp_path / "logits.npy")), found["logits"])
+    assert torch.equal(load_file(tmp_path / "shares.safetensors")["value"], found["probabilities"])
 
 
 def alone(program: str, *words: str) -> Any:

@@ -212,6 +212,26 @@ def t5(folder: Path, *, seed: int = 15) -> Checkpoint:
     return _save(folder, hf.T5ForConditionalGeneration(t5_config(tokenizer)), tokenizer, seed=seed)
 
 
+def whisper(folder: Path, *, seed: int = 21) -> Checkpoint:
+    """Whisper, encoder and decoder, that hears a second at once."""
+    tokenizer = byte_level(begin=None, end="<|endoftext|>", extra=("<|startoftranscript|>",))
+    config = whisper_config()
+    config.vocab_size, config.pad_token_id, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id, tokenizer.eos_token_id
+    config.decoder_start_token_id = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    config.begin_suppress_tokens = [3]  # by itself those of the published vocabulary
+    hf.WhisperFeatureExtractor(feature_size=8, chunk_length=1).save_pretrained(folder)
+    return _save(folder, hf.WhisperForConditionalGeneration(config), tokenizer, seed=seed)
+
+
+def wav2vec2(folder: Path, *, seed: int = 17) -> Checkpoint:
+    """wav2vec 2.0 with a head of CTC over the letters of the published English models, whose convolutions are normed by groups."""
+    config = hf.Wav2Vec2Config(
+        hidden_size=24, intermediate_size=37, num_hidden_layers=2, num_attention_heads=3, num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4, conv_dim=[8] * 7, vocab_size=32,
+    )  # fmt: skip
+    return _save(folder, hf.Wav2Vec2ForCTC(config), hf.Wav2Vec2FeatureExtractor(return_attention_mask=False), seed=seed)
+
+
 LANGUAGES = {"opt": (opt_tokenizer, opt_config), "t5": (t5_tokenizer, t5_config), "llama": (llama_tokenizer, llama_config)}
 QFORMER = {
     "hidden_size": 18, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 27, "encoder_hidden_size": 22,

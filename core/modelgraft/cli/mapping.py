@@ -13,6 +13,7 @@ from modelgraft.data.datasets import DataRow, Dataset, Inputs, of_stream, open_d
 from modelgraft.data.naming import Note
 from modelgraft.data.shards import Shard
 from modelgraft.engine.ahead import usual_ahead
+from modelgraft.engine.outputs import as_they_lie
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.records.json_text import json_text
 from modelgraft.records.readers import for_command
@@ -91,8 +92,9 @@ def _line(row: DataRow, result: Result, outputs: Sequence[str] | Mapping[str, An
     """A row of results: the columns that were no inputs, then the outputs, or the reason why there are none."""
     kept = {_free_name(name, row.extras, outputs): value for name, value in row.extras.items()}
     if result.error is None:
-        absent = absent_in(result.outputs)
-        return {**plain(kept), **plain(result.outputs), **({"absent": absent} if absent else {})}
+        outputs = as_they_lie(result.outputs)
+        absent = absent_in(outputs)
+        return {**plain(kept), **plain(outputs), **({"absent": absent} if absent else {})}
     place = {} if row.line is None else {"line": row.line}
     return {**plain(kept), "error": f"{row.place}: {for_command(result.error.unworded)}", **place}
 

@@ -15,6 +15,7 @@ from modelgraft.cli.overwriting import refuse_for_graph
 from modelgraft.cli.running import run_document, run_watched
 from modelgraft.cli.written import Targets, absences, read_targets, say_outputs, write_outputs
 from modelgraft.data.naming import takes_files
+from modelgraft.engine.outputs import as_they_lie
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.ports import Modality
 from modelgraft.records.record_type import types_of
@@ -83,9 +84,10 @@ class Repl(LineTaker):
         if self.is_json:
             self.document(run_document(self.solved, self.last, {}, seconds=time.perf_counter() - start))
         else:
-            for text in absences(self.last.outputs, Targets(self.wanted, {})):
+            outputs = as_they_lie(self.last.outputs)
+            for text in absences(outputs, Targets(self.wanted, {})):
                 self.session.screen.note(text)
-            say_outputs(self.last.outputs, {}, self.session.screen)
+            say_outputs(outputs, {}, self.session.screen)
             self.session.screen.flush()
 
     def _words(self, line: str) -> list[tuple[str, str]]:
@@ -181,7 +183,7 @@ class Repl(LineTaker):
         targets = read_targets([f"{name}={_unquoted(file)}"], self.solved)
         for path in targets.files.values():
             refuse_for_graph(path, self.solved, numbered=True)
-        files = write_outputs(self.last.outputs, targets, say=self.session.screen.note)
+        files = write_outputs(as_they_lie(self.last.outputs), targets, say=self.session.screen.note)
         for text in absences({name: self.last.outputs[name]}, targets):
             self.session.screen.note(text)
         if name in files:

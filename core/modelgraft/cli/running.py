@@ -63,6 +63,7 @@ def run(
     from modelgraft.cli.growing import Growing, Lines
     from modelgraft.cli.overwriting import named, refuse_for_graph, refuse_to_replace
     from modelgraft.cli.written import absences, noted, read_targets, say_outputs, write_outputs
+    from modelgraft.engine.outputs import as_they_lie
     from modelgraft.records.record_type import types_of
     from modelgraft.records.writing import check_writable, write_value
 
@@ -82,31 +83,34 @@ def run(
     with session.screen.only_answers():
         with growing, opened(session, solved, opening=replace(opening, trace=trace is not None)) as pipeline:
             result = run_watched(session, pipeline, targets.wanted, given, also=also)
-        files = write_outputs(noted(result.outputs, targets, solved, nodes=result.timings), targets, say=session.screen.note)
+        found = as_they_lie(result.outputs)
+        files = write_outputs(noted(found, targets, solved, nodes=result.timings), targets, say=session.screen.note)
         if trace is not None:
             from modelgraft.engine.trace import chrome_trace
 
             write_value(chrome_trace(result), trace)
-    for text in absences(result.outputs, targets):
+    for text in absences(found, targets):
         session.screen.note(text)
     if as_json and not stream:
         session.screen.document(run_document(solved, result, files, seconds=time.perf_counter() - start))
     elif not as_json and stream:
-        growing.finish(result.outputs, files)
+        growing.finish(found, files)
     elif not as_json:
-        say_outputs(result.outputs, files, session.screen)
+        say_outputs(found, files, session.screen)
 
 
 def run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[str]], *, seconds: float) -> dict[str, Any]:
     """A run as plain values for `--json`."""
     from modelgraft.cli.written import absent_in
+    from modelgraft.engine.outputs import as_they_lie
     from modelgraft.records.showing import plain
 
+    outputs = as_they_lie(result.outputs)
     return {
         "ok": True,
         "graph": solved.name,
-        "outputs": {name: plain(value) for name, value in result.outputs.items() if name not in files},
-        "absent": absent_in(result.outputs),
+        "outputs": {name: plain(value) for name, value in outputs.items() if name not in files},
+        "absent": absent_in(outputs),
         "files": files,
         "timings": result.timings,
         "cached": sorted(result.cached),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from modelgraft.kernel.words.guard import written as spelled
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.opening import Say, silent
+from modelgraft.records.owning import is_array
 from modelgraft.records.record_type import Types, types_of
-from modelgraft.records.showing import stands_for_file
+from modelgraft.records.showing import FEW, kind_of, stands_for_file
 from modelgraft.records.writing import check_writable, file_named, no_texts, write_value
 
 TENSORS = (".npy", ".safetensors", ".json")
@@ -173,7 +175,7 @@ def say_outputs(outputs: Mapping[str, Any], files: Mapping[str, list[str]], scre
 
 def described(value: Any) -> str:
     """A value that is no text, in words that fit a line."""
-    if hasattr(value, "detach"):
+    if hasattr(value, "detach") or is_array(value):
         return _tensor_text(value)
     if (found := stands_for_file(value)) is not None:
         return f"{found[0]}; write it with --output NAME=FILE{found[1]}"
@@ -187,10 +189,10 @@ def described(value: Any) -> str:
 
 
 def _tensor_text(tensor: Any) -> str:
-    if tensor.numel() <= 16:
+    """A tensor, or an array."""
+    if prod(tensor.shape) <= FEW:
         return described(tensor.tolist())
-    dtype, shape = str(tensor.dtype).removeprefix("torch."), " ".join(map(str, tensor.shape))
-    return f"{dtype}[{shape}]; write it with --output NAME=FILE.npy or .safetensors"
+    return f"{kind_of(tensor)}; write it with --output NAME=FILE.npy or .safetensors"
 
 
 def _is_numbers(value: list[Any]) -> bool:

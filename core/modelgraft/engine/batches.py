@@ -10,6 +10,7 @@ from typing import Any
 
 from modelgraft.engine.ahead import side_by_side
 from modelgraft.engine.intake import Inlet, Intake, level, read, refuse_unknown, said_of
+from modelgraft.engine.outputs import Lying, as_they_lie, to_be_read
 from modelgraft.engine.result import Result
 from modelgraft.kernel.words.errors import Cancelled, GraphError, InputError, ModelgraftError, NodeError
 from modelgraft.kernel.words.graph import GraphInput
@@ -17,6 +18,7 @@ from modelgraft.kernel.words.ports import Port, Tensor
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch, Unlike, is_whole
+from modelgraft.records.owning import is_array
 from modelgraft.records.values import Given
 from modelgraft.sources.archives import only_cached
 
@@ -159,14 +161,15 @@ def _may_join(there: Sequence[Any], port: Port) -> bool:
 
 
 def _split(result: Result, count: int, ports: Mapping[str, Port]) -> list[Result]:
-    columns = {name: _records(result.outputs[name], count, port) for name, port in ports.items()}
-    return [replace(result, outputs={name: column[index] for name, column in columns.items()}) for index in range(count)]
+    outputs = as_they_lie(result.outputs)
+    columns = {name: _records(outputs[name], count, port) for name, port in ports.items()}
+    return [replace(result, outputs=to_be_read({name: column[index] for name, column in columns.items()})) for index in range(count)]
 
 
 def _records(value: Any, count: int, port: Port) -> list[Any]:
     """The output of each record, as a run of it alone would give it: a tensor keeps its batch axis."""
     parts = Batch(value).split(count)
     if not isinstance(value, list):
-        return parts
+        return [*map(Lying, parts)] if is_array(value) else parts
     is_tensor = isinstance(port.type, Tensor)
     return [record[None] if is_tensor and record is not ABSENT else record for (record,) in parts]

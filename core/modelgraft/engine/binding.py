@@ -22,13 +22,14 @@ from modelgraft.engine.calls import check_of, checked, gives_masks, is_constant,
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.events import Warned
 from modelgraft.engine.finite_values import gives_floats, looked_at_once
-from modelgraft.engine.forms import in_form, in_tensors_at, is_fed_arrays
+from modelgraft.engine.forms import in_form, in_tensors_at, is_fed_arrays, is_tensor_to_be
 from modelgraft.engine.inplace import Habits, apart
 from modelgraft.engine.layout import Job, Layout
 from modelgraft.engine.left_out import is_marked
 from modelgraft.engine.loading import Loader
 from modelgraft.engine.observers import by_port, observed
 from modelgraft.engine.opening import Opening
+from modelgraft.engine.outputs import Lying
 from modelgraft.engine.routing import Fails, asked_nodes, is_asked, routed, routed_nodes
 from modelgraft.engine.run import Run, current, tell
 from modelgraft.engine.turns import Turn, Turns
@@ -177,12 +178,15 @@ def show(run: Run, port: Port, value: Any) -> Any:
     """What the user gets for an output: of one record the record, of a batch the list, ABSENT for what was left out, of a branch that a
     record asks several times the list of what it has.
 
-    In memory of its own: what the cache, other outputs, the inputs or a module hold is not written to by who gets it.
+    An array of a tensor's port is a tensor once it is read (`Lying`). In memory of its own: what the cache, other outputs, the inputs or a
+    module hold is not written to by who gets it.
     """
     if value is None or isinstance(value, Batch):
         batch = Batch.of(in_tensors_at(port, value))
         listed = own(batch.gathered(range(run.count)) if port.several else batch.listed(run.count))
         return listed[0] if run.is_single else listed
+    if is_tensor_to_be(port, value):
+        return Lying(value.copy())
     return own(values.present(port, in_tensors_at(port, value), single=run.is_single))
 
 

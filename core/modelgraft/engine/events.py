@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
+from modelgraft.engine.outputs import Lying, as_they_lie, to_be_read
 from modelgraft.engine.result import Result
 from modelgraft.engine.shown import brief
 from modelgraft.kernel.words.errors import ModelgraftError, choices, where_of
@@ -31,7 +32,7 @@ class Event:
     @property
     def facts(self) -> Mapping[str, Any]:
         """What it tells, by name."""
-        return {name: getattr(self, name) for name in facts_of(type(self))}
+        return to_be_read({name: object.__getattribute__(self, name) for name in facts_of(type(self))})
 
     def __getitem__(self, name: str) -> Any:
         """A fact, as in `event["text"]`."""
@@ -44,11 +45,11 @@ class Event:
 
         plain  makes of the value of an output what JSON has; by default, it is told in a few words
         """
-        told = {name: _as_json(value, plain) for name, value in self.facts.items()}
+        told = {name: _as_json(value, plain) for name, value in as_they_lie(self.facts).items()}
         return {"kind": self.kind, "run": self.run, "time": self.time, "node": self.node, **told}
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={brief(value)}" for name, value in self.facts.items())
+        told = ", ".join(f"{name}={brief(value)}" for name, value in as_they_lie(self.facts).items())
         return f"<Event {self.kind}{f' {self.node}' * bool(self.node)}{f': {told}' * bool(told)}>"
 
 
@@ -195,6 +196,10 @@ class Output(Event):
     name: Annotated[str, "of the output"]
     value: Annotated[Any, "what it is: of one record the record, of a batch a list"]
 
+    def __getattribute__(self, name: str) -> Any:
+        found = object.__getattribute__(self, name)
+        return found.read() if type(found) is Lying else found
+
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Warned(Event):
@@ -274,7 +279,7 @@ def _as_json(value: Any, plain: Plain) -> Any:
         return error_document(value)
     if isinstance(value, Result):
         return {
-            "outputs": {name: plain(output) for name, output in value.outputs.items()},
+            "outputs": {name: plain(output) for name, output in as_they_lie(value.outputs).items()},
             "timings": dict(value.timings),
             "cached": sorted(value.cached),
             "warnings": list(value.warnings),

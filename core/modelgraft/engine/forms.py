@@ -78,6 +78,11 @@ def in_tensors_at(port: Port | None, value: Any) -> Any:
     return value if bring is None else _of_rows(value, bring)
 
 
+def is_tensor_to_be(port: Port, value: Any) -> bool:
+    """Whether `in_tensors_at` makes a tensor of a value."""
+    return is_array(value) and _for_port(port, _in_tensor, is_list=False) is not None
+
+
 def _of_rows(value: Any, bring: Bring) -> Any:
     """What travels on a wire brought over, also where it holds some of the records of a run."""
     return replace(value, value=bring(value.value)) if isinstance(value, Batch) else bring(value)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modelgraft.engine.outputs import as_they_lie
 from modelgraft.engine.shown import Page, brief
 from modelgraft.engine.together import Groups
 from modelgraft.kernel.words.errors import ModelgraftError, choices, nearest
@@ -92,7 +93,7 @@ class Result(Mapping[str, Any]):
     def __repr__(self) -> str:
         if self.error is not None:
             return f"<Result failed: {str(self.error).partition(chr(10))[0]}>"
-        told = ", ".join(f"{name}={brief(value)}" for name, value in self.outputs.items())
+        told = ", ".join(f"{name}={brief(value)}" for name, value in as_they_lie(self.outputs).items())
         return f"<Result {'; '.join([told or 'nothing', *self._remarks()])}>"
 
     def _remarks(self) -> list[str]:
@@ -107,6 +108,6 @@ class Result(Mapping[str, Any]):
         if self.error is not None:
             return markup.title("failed", type(self.error).__name__) + markup.words(str(self.error))
         page = Page()
-        shown = "".join(markup.title(name) + page.value(value) for name, value in self.outputs.items())
+        shown = "".join(markup.title(name) + page.value(value) for name, value in as_they_lie(self.outputs).items())
         said = "".join(markup.faint(f"warning: {text}") for text in self.warnings)
         return f"<div>{shown}{markup.faint(', '.join(self._remarks()))}{said}</div>"

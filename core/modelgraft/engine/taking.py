@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from modelgraft.engine.binding import show
+from modelgraft.engine.outputs import to_be_read
 from modelgraft.engine.prepared import Outlet
 from modelgraft.engine.run import Run
 from modelgraft.kernel.words.errors import NodeError
@@ -13,9 +14,9 @@ from modelgraft.kernel.words.guard import contained, said
 from modelgraft.records.batch import Batch
 
 
-def taken(outlets: Sequence[Outlet], found: Sequence[Any], run: Run) -> dict[str, Any]:
+def taken(outlets: Sequence[Outlet], found: Sequence[Any], run: Run) -> Mapping[str, Any]:
     """The outputs by name, of what travelled on their wires. Raises NodeError for what is not as declared, or cannot be looked at."""
-    outputs = {}
+    outputs = dict[str, Any]()
     is_one = run.count == 1 and run.is_single
     for outlet, value in zip(outlets, found):  # noqa: B905 as many as were asked for, and saying so costs as much as the rest
         if is_one and type(value) is list and len(value) == 1 and type(value[0]) in outlet.plain:  # the commonest
@@ -27,7 +28,7 @@ def taken(outlets: Sequence[Outlet], found: Sequence[Any], run: Run) -> dict[str
             raise
         except BaseException as error:  # noqa: BLE001 a value of a plugin may do anything when it is looked at
             _refuse(outlet, error)
-    return outputs
+    return to_be_read(outputs)
 
 
 def _taken(run: Run, outlet: Outlet, value: Any) -> Any:

@@ -15,6 +15,7 @@ from modelgraft.records.conversation_files import with_media
 from modelgraft.records.conversation_page import PAGE_ENDING, conversation_page
 from modelgraft.records.json_text import json_text
 from modelgraft.records.opening import Say, silent
+from modelgraft.records.owning import is_array
 from modelgraft.records.pictures import eight_bits, on_white
 from modelgraft.records.publishing import file_aside
 from modelgraft.records.record import Record
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from modelgraft.records.record_type import Types
 
 _PROMISING = frozenset({".npy", ".safetensors", ".pdf", ".zip"})  # what promises something else than text, beside the files of media
+_OF_NUMBERS = frozenset({".npy", ".safetensors"})
 _OF_TEXT = frozenset({".json", ".csv", ".tsv", ".html"})  # what holds text, although media are written into it too
 
 
@@ -90,6 +92,8 @@ def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
     if hasattr(value, "detach"):  # a torch tensor
         _need(suffix, (".npy", ".safetensors", ".json"), "a tensor", path)
         return lambda target: _save_tensor(value, target)
+    if is_array(value) and suffix in _OF_NUMBERS:
+        return lambda target: _save_array(value, target)
     if isinstance(value, bytes):  # a file that is made already
         return lambda target: _save_bytes(value, target)
     if suffix == PAGE_ENDING and is_conversation(value):
@@ -117,6 +121,17 @@ def _save_bytes(content: bytes, target: Path) -> None:
 def _save_picture(picture: Image, target: Path) -> None:
     jpeg = target.suffix.lower() in (".jpg", ".jpeg")
     (on_white(eight_bits(picture, "the picture")) if jpeg else picture).save(target)
+
+
+def _save_array(array: Any, target: Path) -> None:
+    import numpy
+
+    if target.suffix.lower() == ".npy":
+        numpy.save(target, array)
+        return
+    from safetensors.numpy import save_file
+
+    save_file({"value": numpy.ascontiguousarray(array)}, str(target))
 
 
 def _save_tensor(tensor: Any, target: Path) -> None:
