@@ -287,3 +287,20 @@ def test_on_a_terminal_the_nodes_at_work_are_shown_and_taken_away_again(tmp_path
     assert b"slow" in shown
     assert b"running" in shown
     assert b"\x1b[2K" in shown  # lines that were drawn are erased
+
+
+@pytest.mark.slow
+def test_a_node_that_is_left_behind_in_foreign_code_does_not_change_how_the_process_ends(tmp_path):
+    """It comes back from C++ while Python takes itself down, which would end its thread there and the process by SIGABRT."""
+    busy = (
+        "import torch, types; from modelgraft.engine import scheduler; scheduler.DRAIN_S = 0.1\n"
+        "def compute(seconds):\n    while True: torch.ones(300, 300) @ torch.ones(300, 300)\n"
+        "toys.time = types.SimpleNamespace(sleep=compute)\n"
+    )
+    (tmp_path / "waiting.yaml").write_text(WAITING, encoding="utf-8")
+    words = ("run", "waiting.yaml", "--input", "text=a", "--timeout", "0.1", "--json")
+    done = subprocess.run(
+        command(*words, code=TOYS + busy + MAIN), capture_output=True, text=True, check=False, cwd=tmp_path, env=environment(), timeout=100
+    )
+    assert (done.returncode, "terminate" in done.stderr) == (1, False), done.stderr
+    assert "took longer than its limit of 0.1 s" in json.loads(done.stdout)["error"]["message"]

@@ -42,7 +42,9 @@ def _run_process(words: Sequence[str]) -> int:
     process = Process(is_json="--json" in words)
     from modelgraft.cli.entry import run_command
 
-    return process.finish(run_command(words, process))
+    code = process.finish(run_command(words, process))
+    process.end_where_something_runs(code)
+    return code
 
 
 def _hear_at_once(told: bytes, *, to: int) -> None:

@@ -21,6 +21,7 @@ TYPE_CHECKING = False  # as in typing, which is not imported here
 if TYPE_CHECKING:
     from typing import IO, Any, NoReturn, TextIO
 
+THREADS = "modelgraft-"  # how the names of threads begin in which nodes run
 SHOW_CURSOR = b"\033[?25h"  # the live view hides it
 
 
@@ -78,6 +79,21 @@ class Process:
                 sys.stderr.write(f"error: the answer cannot be written to stdout: {error.strerror}\n")
             return code or 1
         return code
+
+    def end_where_something_runs(self, code: int) -> None:
+        """End the process here if a node was left behind in foreign code: where that comes back from C++, Python would end its thread
+        while it takes itself down, and C++ ends the process by SIGABRT for it."""
+        if _is_busy():
+            try:
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+
+
+def _is_busy() -> bool:
+    """Whether code of a node that did not stop is still at work: threads that have nothing to do end when their pipeline closes."""
+    threading = sys.modules.get("threading")
+    return threading is not None and any(one.daemon and one.name.startswith(THREADS) for one in threading.enumerate())
 
 
 def _real_stdout() -> int:
