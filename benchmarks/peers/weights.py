@@ -97,11 +97,11 @@ def of(program: str, precision: str, model: Original, *, build: bool = True) -> 
         return f"{model.source}|{precision}"
     if PROGRAMS[program].distribution == "transformers":
         return str(model.checkpoint)
+    owner, places = "llama.cpp" if precision in TYPES else program, environment.found(PROGRAMS)
+    if why := places[program].why or places[owner].why:
+        raise NotMade(why)
     if precision == "q4_1":
         return str(model.gguf)
-    owner = "llama.cpp" if precision in TYPES else program
-    if why := environment.found(PROGRAMS)[owner].why:
-        raise NotMade(why)
     name, make = _maker(program, precision)
     target = _folder(owner, model) / name
     if not target.exists():

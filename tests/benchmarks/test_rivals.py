@@ -32,12 +32,23 @@ def test_ours_and_theirs_write_the_same_text_for_the_same_prompts(tmp_path: Path
 def test_every_side_has_weights_that_somebody_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every side: those of our own name their source, the others are made by a builder or are the published file."""
     model = weights.Original("a source", Path("a.gguf"), Path("checkpoint"))
-    monkeypatch.setattr(environment, "found", lambda _: {"llama.cpp": environment.Place("there/bin/python", "1.2")})
+    there = environment.Place("there/bin/python", "1.2")
+    monkeypatch.setattr(environment, "found", lambda _: dict.fromkeys(PROGRAMS, there))
     for side in SIDES:
         if side.precision == "q4_1" or (not PROGRAMS[side.program].environment and side.program != "modelgraft, llamacpp"):
             assert weights.of(side.program, side.precision, model)
         else:
             assert callable(weights._maker(side.program, side.precision)[1])
+
+
+def test_a_program_that_is_not_installed_has_no_weights_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it reads the published file, which is there: whoever opened it would start a process of no program."""
+    model = weights.Original("a source", Path("a.gguf"), Path("checkpoint"))
+    monkeypatch.setattr(environment, "found", lambda _: dict.fromkeys(PROGRAMS, environment.Place(why="not installed")))
+    for side in SIDES:
+        if PROGRAMS[side.program].environment:
+            with pytest.raises(weights.NotMade, match="not installed"):
+                weights.of(side.program, side.precision, model, build=False)
     assert len({side.name for side in SIDES}) == len(SIDES)
     assert set(OURS.values()) <= {side.name for side in SIDES}
 
