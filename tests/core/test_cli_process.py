@@ -198,6 +198,30 @@ def test_a_signal_while_a_command_starts_is_one_document_and_its_code(tmp_path, 
     )
 
 
+# A command that is run as a module, and interrupted within a text that is executed, as the making of a dataclass is.
+IN_TEXT = """
+import contextlib, io, sys
+from modelgraft.cli import main, screen
+
+def say(*_, **__):
+    exec("import signal; signal.raise_signal(signal.SIGINT)")
+
+screen.Screen.say = say
+with contextlib.redirect_stderr(io.StringIO()):
+    main(["graphs"])  # now all that tells of it is imported
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole consoles")
+def test_ctrl_c_within_a_text_that_is_executed_ends_with_130(tmp_path):
+    """Python remembers that it came through there, and would end a module that it runs by the signal in place of its exit code."""
+    (tmp_path / "interrupted.py").write_text(IN_TEXT, encoding="utf-8")
+    words = [sys.executable, "-m", "interrupted", "graphs"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_after_the_answer_is_too_late(tmp_path, name):

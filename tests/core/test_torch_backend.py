@@ -68,7 +68,9 @@ def toy(name):
 
 
 def weights(**state):
-    return SimpleNamespace(state=lambda: state, view=SimpleNamespace(text="./folder#part", states=lambda _component: None))
+    return SimpleNamespace(
+        begin=lambda: None, state=lambda: state, view=SimpleNamespace(text="./folder#part", states=lambda _component: None)
+    )
 
 
 def context(node, given=None, **changes):

@@ -14,7 +14,7 @@ import sys
 
 from modelgraft.cli import STOPPED_DOCUMENT
 from modelgraft.cli.beside import another, stream
-from modelgraft.cli.interrupts import Interrupts
+from modelgraft.cli.interrupts import STOPPED, Interrupts
 
 TYPE_CHECKING = False  # as in typing, which is not imported here
 
@@ -32,12 +32,12 @@ class Process:
     """
 
     def __init__(self, *, is_json: bool) -> None:
-        self._is_json, self._is_over, self._stdout = is_json, False, 1
+        self._is_json, self._is_over, self._stdout, self._code = is_json, False, 1, 0
         self._number = os.getpid()
         gc.disable()  # what is imported stays, so it need not be looked through for garbage: a third of a light command's time
         self.interrupts = Interrupts(self.leave)
         self.interrupts.listen()
-        atexit.register(self.interrupts.ignore)  # the first that is registered runs last, after exit handlers that may hang
+        atexit.register(self._end)  # the first that is registered runs last, after exit handlers that may hang
         self._stdout = _real_stdout()
         self._beside = stream(_stderr(), encoding=_encoding_of(sys.stderr))
         sys.stderr = another(self._beside)
@@ -67,7 +67,7 @@ class Process:
 
     def finish(self, code: int) -> int:
         """Send the answer off and give the exit code; what is printed from here on, as by exit handlers, is no answer."""
-        self._is_over = True
+        self._is_over, self._code = True, code
         gc.freeze()  # nor is all of it looked through when Python takes itself down
         sys.stdout = sys.stderr = self._beside  # a plugin may have left others there, which Python flushes at the end
         try:
@@ -79,6 +79,16 @@ class Process:
                 sys.stderr.write(f"error: the answer cannot be written to stdout: {error.strerror}\n")
             return code or 1
         return code
+
+    def _end(self) -> None:
+        """Hear no signal any more; end here what was stopped. A KeyboardInterrupt that went through `exec` of a text, as the making of a
+        dataclass does, is remembered by Python: it would end the process by SIGINT, whatever caught it and whatever the exit code is."""
+        self.interrupts.ignore()
+        if self._code == STOPPED and os.getpid() == self._number:
+            try:
+                self._beside.flush()
+            finally:
+                os._exit(self._code)
 
     def end_where_something_runs(self, code: int) -> None:
         """End the process here if a node was left behind in foreign code: where that comes back from C++, Python would end its thread
