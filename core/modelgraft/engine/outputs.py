@@ -1,4 +1,4 @@
-"""Yielded of a run whose numbers lie in arrays: tensors once somebody reads them, so that who asks for a text alone imports no torch."""
+"""Outputs of a run whose numbers lie in arrays: tensors once somebody reads them, so that who asks for a text alone imports no torch."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def to_be_read(values: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def as_they_lie(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Yielded for who writes numbers down, whatever holds them: arrays are not made tensors for it."""
+    """Outputs for who writes numbers down, whatever holds them: arrays are not made tensors for it."""
     return outputs.lying() if isinstance(outputs, Yielded) else outputs
