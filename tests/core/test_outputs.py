@@ -1,4 +1,4 @@
-"""Yielded whose numbers lie in arrays are tensors to who reads them, and to nobody else."""
+"""Outputs whose numbers lie in arrays are tensors to who reads them, and to nobody else."""
 
 from __future__ import annotations
 
