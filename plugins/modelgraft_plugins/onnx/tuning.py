@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelgraft_plugins.cores import threads
+from modelgraft_plugins.onnx.few_queries import laid_out
 from modelgraft_plugins.onnx.runtime import AS_THEY_LIE, TYPES, open_on_host, options_of, runtime
 
 # Weights smaller than this stay in the graph: saving packed ones of a few kilobytes makes a file that crashes (1.31).
@@ -25,6 +26,16 @@ def tune(source: Path, target: Path) -> str:
     The result depends on the version of onnxruntime and on the processor; load it with `optimised=True`. It is tried in a
     process of its own, because a bad file ends the process. Gives an empty string, or why it must not be used.
     """
+    if (graph := laid_out(source)) is not None:
+        if not _tune(source, graph, target):
+            return ""
+        for file in (target, target.with_name(f"{target.name}.data")):
+            file.unlink(missing_ok=True)
+    return _tune(source, source, target)
+
+
+def _tune(source: Path, graph: Path | bytes, target: Path) -> str:
+    """The same for a graph that gives the numbers of the source and has its weights."""
     ort = runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads()
@@ -35,10 +46,11 @@ def tune(source: Path, target: Path) -> str:
         "optimized_model_external_initializers_file_name": f"{target.name}.data",
         "optimized_model_external_initializers_min_size_in_bytes": str(TUNED_FROM_BYTES),
         "save_external_prepacked_constant_initializers": "0" if is_in_blocks(source) else "1",
+        "model_external_initializers_file_folder_path": str(source.parent),  # a graph in memory lies in no folder
     }.items():
         options.add_session_config_entry(f"session.{key}", value)
     try:
-        open_on_host(source, options)
+        open_on_host(graph, options)
     except Exception as error:  # noqa: BLE001 onnxruntime has no class of its own for a file that it cannot write
         return f"it could not be written: {str(error).partition(chr(10))[0]}"
     code = (
