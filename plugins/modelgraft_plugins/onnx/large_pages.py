@@ -4,19 +4,20 @@ Of pages of 4 kB a core remembers where a few MB lie, so that reading hundreds o
 differs by how scattered they lie. Linux (6.1 and newer) lays memory on large pages where it is asked to (MADV_COLLAPSE); bytes and
 addresses stay what they are, and where it has none to give everything stays as it was. A thread asks, 1.4 ms a page, while the session is
 used already: once it is there for as long as steps take to win back what asking costs, so that a process which answers once and ends pays
-nothing, and a first answer shares no core with it. Not where the system is set to have no large pages ("never" in
-transparent_hugepage/enabled).
+nothing, and a first answer shares no core with it; the time counts from where the making of an export has ended. Not where the system is
+set to have no large pages ("never" in transparent_hugepage/enabled).
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Condition, Thread
 
 from modelgraft.plugin import give_back_freed
 
@@ -30,6 +31,33 @@ COLLAPSE = 25  # MADV_COLLAPSE, which Python does not name
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MAPS = Path("/proc/self/maps")
 OF_MEMORY = re.compile(r"(\[heap\]|\[anon.*)?")  # what stands behind addresses that are of no file and no stack
+
+_done = Condition()  # told when an export is made
+_making = 0  # how many are made by now
+
+
+def _begin_anew() -> None:
+    """In a process that was forked: no export of the other one is made here."""
+    global _done, _making
+    _done, _making = Condition(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+@contextmanager
+def making() -> Iterator[None]:
+    """Within the block an export is made: sessions that are opened in it are compared first, and answer behind it."""
+    global _making  # noqa: PLW0603 the cores are shared by all that this process does
+    with _done:
+        _making += 1
+    try:
+        yield
+    finally:
+        with _done:
+            _making -= 1
+            _done.notify_all()
 
 
 @contextmanager
@@ -47,6 +75,8 @@ def packed(graph: Path | bytes) -> Iterator[None]:
 
 def _lay_later(there: Sequence[int]) -> None:
     """Lay memory on large pages once it pays. A process that ends meanwhile does not wait for it."""
+    with _done:
+        _done.wait_for(lambda: not _making)
     time.sleep(len(there) * ASKING_S / GAIN)
     lay(there)
 

@@ -28,8 +28,10 @@ from modelgraft.plugin import (
     locked,
     seals,
 )
+from modelgraft_plugins.onnx import begun
+from modelgraft_plugins.onnx.large_pages import making
 from modelgraft_plugins.onnx.leaving import ask_to_export
-from modelgraft_plugins.onnx.runtime import version_of
+from modelgraft_plugins.onnx.runtime import runtime, version_of
 from modelgraft_plugins.processor import machine_key
 
 GRAPH = "model.onnx"
@@ -203,6 +205,7 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
     """
     ask_to_export(key)
     need_exporter()
+    begun.aside(runtime)  # it is wanted once the graph is written, and reading its libraries needs no lock of Python
     folder = folder_of(key)
     with cache_in_use(), locked(exports_root() / "locks" / key):
         for parent in (*exports_root().glob("*/"), *exports_root().glob("*/*/")):
@@ -210,7 +213,7 @@ def make(key: str, build: Callable[[Path], Mapping[str, Any]], *, instead_of: En
         found, _ = find(key)
         if found is not None and (instead_of is None or found.manifest != instead_of.manifest):
             return found
-        with folder_aside(folder) as aside:
+        with making(), folder_aside(folder) as aside:
             facts = dict(build(aside))
             facts["made"], facts["processor"] = time.time(), machine_key()
             (aside / MANIFEST).write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")

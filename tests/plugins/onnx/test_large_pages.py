@@ -108,3 +108,16 @@ def test_the_setting_of_the_system_is_obeyed(tmp_path, monkeypatch, setting, wan
         file.write_text(setting, encoding="ascii")
     monkeypatch.setattr(large_pages, "SETTING", file)
     assert large_pages._has_them() is wanted
+
+
+def test_large_pages_wait_for_the_end_of_an_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(large_pages.time, "sleep", lambda _: None)
+    monkeypatch.setattr(large_pages, "lay", done.append)
+    later = threading.Thread(target=large_pages._lay_later, args=([1],))
+    with large_pages.making(), large_pages.making():
+        later.start()
+        later.join(0.05)
+        assert not done
+    later.join(5)
+    assert done == [[1]]
