@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -186,3 +187,13 @@ def test_what_cannot_be_drawn_is_told_and_left_out(shop: Path, monkeypatch: pyte
     assert told["failed"]["hand/1F34E.png"] == "resvg cannot draw it: a reason"
     assert sum(told["drawings"].values()) == 0
     assert not _lines(shop / "16" / "train.jsonl")
+
+
+@pytest.mark.parametrize("collection", ["emoji", "clipart"])
+def test_nothing_is_fetched_where_nothing_can_be_drawn(
+    collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    assert main(["drawings", collection, str(tmp_path / "out"), "--offline"]) == 1
+    assert "pip install 'modelgraft[png]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

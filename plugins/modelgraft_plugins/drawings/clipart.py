@@ -24,7 +24,7 @@ from modelgraft_plugins.drawings.debian import download, files_of
 from modelgraft_plugins.drawings.listing import Drawing, Tell, draw, held_out, list_splits
 from modelgraft_plugins.drawings.naming import Concept
 from modelgraft_plugins.drawings.packages import kept
-from modelgraft_plugins.drawings.rendering import cropped_png_of, framed, is_blank
+from modelgraft_plugins.drawings.rendering import cropped_png_of, framed, is_blank, require_renderer
 from modelgraft_plugins.drawings.vendors import CLIPART, CLIPART_HOME, CLIPART_LICENCE
 
 VENDOR = "openclipart"
@@ -50,8 +50,9 @@ def make(out: Path, *, side: int, offline: bool, tell: Tell) -> dict[str, Any]:
     """Fetch, draw and list; what is there and whole stays. Gives the folder, counts by split, and what could not be
     drawn or was left out.
 
-    Raises InputError: see `debian.download` and `packages.kept`; a folder that cannot be written.
+    Raises InputError: see `debian.download`, `packages.kept` and `require_renderer`; a folder that cannot be written.
     """
+    require_renderer()
     package = kept(CLIPART, out / "packages", download, offline=offline)
     found = sort(files_of(package))
     held = held_out().values()

@@ -21,7 +21,7 @@ from modelgraft.commands import file_aside
 from modelgraft_plugins.drawings.listing import Drawing, Tell, draw, held_out, list_splits, write_lines
 from modelgraft_plugins.drawings.naming import SHORTCODES, Concept, Names, code_of, concepts, drawn, named_in
 from modelgraft_plugins.drawings.packages import Archive, fetch
-from modelgraft_plugins.drawings.rendering import png_of, svg_of
+from modelgraft_plugins.drawings.rendering import png_of, require_renderer, svg_of
 from modelgraft_plugins.drawings.vendors import NAMES, NAMES_LICENCE, VENDORS, Vendor
 
 SPLITS = ("train", "test", "held_out", "untrained")
@@ -40,8 +40,9 @@ def make(out: Path, *, side: int, vendors: Sequence[str], offline: bool, tell: T
     side     of a picture in pixels
     vendors  whose drawings are made and listed; which split a drawing is in does not depend on it
 
-    Raises InputError: see `packages.fetch`; a folder that cannot be written.
+    Raises InputError: see `packages.fetch` and `require_renderer`; a folder that cannot be written.
     """
+    require_renderer()
     names = fetch(NAMES, out / "packages", offline=offline)
     archives = {name: fetch(vendor.package, out / "packages", offline=offline) for name, vendor in VENDORS.items()}
     icon_sets = {name: archive.json("icons.json") for name, archive in archives.items()}

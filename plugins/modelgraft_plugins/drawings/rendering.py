@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
 from collections.abc import Mapping
@@ -29,12 +30,17 @@ def svg_of(icons: Mapping[str, Any], name: str) -> str:
     return f'<svg {spaces} viewBox="{box}" width="{side:g}" height="{side:g}">{icon["body"]}</svg>'
 
 
+def require_renderer() -> None:
+    """Raise InputError, with the way out, where resvg is lacking: before packages of drawings are fetched, none of which could be drawn."""
+    if importlib.util.find_spec("resvg_py") is None:
+        raise InputError("drawings are rendered by the package resvg-py: pip install 'modelgraft[png]'")
+
+
 def png_of(svg: str, side: int) -> bytes:
     """Draw a square SVG as a PNG of `side` pixels on white. Raises InputError where resvg is lacking or cannot read the drawing."""
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise InputError("drawings are rendered by the package resvg-py: pip install 'modelgraft[png]'") from error
+    require_renderer()
+    import resvg_py
+
     try:
         return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, background="white"))
     except ValueError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from modelgraft.plugin import hookimpl
+from modelgraft.plugin import InputError, hookimpl
 
 
 @hookimpl
@@ -23,7 +24,14 @@ def register_keepers(register: Callable[[str, str], None]) -> None:
 
 
 def train(*arguments: Any, **options: Any) -> Any:  # Any: as `running.train` has them
-    """Train a graph, as `modelgraft.train` does."""
+    """Train a graph, as `modelgraft.train` does. Raises InputError where accelerate is not installed."""
+    require_accelerate()
     from modelgraft_plugins.training.running import train as run
 
     return run(*arguments, **options)
+
+
+def require_accelerate() -> None:
+    """Raise InputError, with the way out, where what steps a training is not installed; asked before a module that imports it."""
+    if importlib.util.find_spec("accelerate") is None:
+        raise InputError("training needs the package accelerate: pip install 'modelgraft[train]'")

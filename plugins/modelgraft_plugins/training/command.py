@@ -21,6 +21,7 @@ from modelgraft.commands import (
     with_opening,
 )
 from modelgraft.plugin import InputError
+from modelgraft_plugins.training import require_accelerate
 
 SWEEP = "Train variants side by side on one reading of the data: learning_rate=1e-3,1e-4, or a sweep file. Repeat for a matrix."
 
@@ -61,6 +62,7 @@ def train(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a c
     as_json: AsJson = False,
 ) -> None:
     """Train the parts of a graph that are not frozen, stage by stage; what it trained is a `from` for any graph."""
+    require_accelerate()
     from modelgraft_plugins.training.processes import processes
     from modelgraft_plugins.training.running import train as run  # what a list of commands need not import
     from modelgraft_plugins.training.sweep_report import table_of

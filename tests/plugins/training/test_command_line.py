@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+import modelgraft as mg
 from modelgraft.cli import main
 from modelgraft_plugins.training.watching import read_table
 from support import checkpoints
@@ -112,3 +114,14 @@ def test_what_cannot_be_trained_is_told(home: Path, capsys: pytest.CaptureFixtur
     assert wanted in said
     assert "Traceback" not in said
     assert not list(Path("out").glob("*/*.safetensors"))
+
+
+def test_a_training_without_accelerate_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """From the command line and from Python alike, before anything of the training is imported."""
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    for module in [name for name in sys.modules if name.startswith("modelgraft_plugins.training.")]:
+        monkeypatch.delitem(sys.modules, module)
+    assert main(["train", "llava/train"]) == 1
+    assert "pip install 'modelgraft[train]'" in capsys.readouterr().err
+    with pytest.raises(mg.InputError, match=r"training needs the package accelerate: pip install 'modelgraft\[train\]'"):
+        mg.train(mg.load("llava/train"), out="out")
