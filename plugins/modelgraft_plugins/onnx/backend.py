@@ -35,7 +35,7 @@ class OnnxBackend(Backend):
             if precision in keys.WEIGHT_BITS:
                 begun.aside(measured.prepare)  # whoever loads it waits for that by its lock
             return False
-        self._begun.append(begun.begin(store.folder_of(key), store.GRAPH, count=threads))
+        self._begin(store.folder_of(key), threads)
         owner = owner_of(node)
         return owner.loop is None or bool(resolve(owner.loop, owner).arrays)
 
@@ -54,9 +54,18 @@ class OnnxBackend(Backend):
     def close(self) -> None:
         """Free what torch holds beside the sessions, and sessions that nobody has taken."""
         for what in self._begun:
-            begun.drop(what)
+            if begun.drop(what) and what.as_needed:
+                begun.note_many(what.path.parent, is_needed=False)
         if self._loads is not None:
             self._loads.close()
+
+    def _begin(self, folder: Path, threads: int | None) -> None:
+        """Begin the session on an export, and behind it that for many rows where the last who ran it needed that."""
+        few = begun.begin(folder, store.GRAPH, count=threads)
+        self._begun.append(few)
+        many = measured.beside(folder / store.GRAPH)
+        if begun.needs_many(folder) and many.is_file() and measured.widens():
+            self._begun.append(begun.begin_many(few, many))
 
     def auto_device(self, device: str) -> str:
         """The CPU, with a warning, where onnxruntime cannot use the GPU that torch can."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,16 @@ class Begun:
     path       of its graph
     optimised  it was optimised for this machine: it is loaded as it is
     count      threads that it computes with; None: as `runtime.threads` says
+    as_needed  see `sessions.open_session`
     """
 
     path: Path
     optimised: bool
     count: int | None
+    as_needed: bool = False
 
 
+LONG = "long-prompts"  # an empty file in an export: whoever ran it last had prompts for its graph for many rows
 Files = frozenset[tuple[str, int, int, int]]  # of a graph, as they lie there: name, inode, bytes, and when they were written
 
 
@@ -65,12 +69,42 @@ def begin(folder: Path, graph: str, *, count: int | None) -> Begun:
     """Begin the session on a graph of an export in a thread, once, for whoever opens it. Gives what `drop` takes."""
     tuned = tuned_folder(folder, graph)
     what = Begun((tuned if tuned.is_dir() else folder) / graph, tuned.is_dir(), count)
+    return _begin(what, partial(_open_whole, what))
+
+
+def begin_many(few: Begun, graph: Path) -> Begun:
+    """Begin the session on a graph for many rows, behind that for few, which is begun: together they would take a core from who imports."""
+    what = Begun(graph, False, few.count, as_needed=True)
+    with _lock:
+        before = _begun.get(few)
+
+    def open_behind() -> Any:  # Any: onnxruntime has no types
+        if before is not None:
+            before.session.exception()  # waits for its end; who takes it hears what was wrong
+        return _open_whole(what)
+
+    return _begin(what, open_behind)
+
+
+def _begin(what: Begun, open_whole: Callable[[], Any]) -> Begun:
     with _lock:
         if what not in _begun:
             pool = ThreadPoolExecutor(1, thread_name_prefix="session")
-            _begun[what] = _Starting(_files(what), pool.submit(_open_whole, what))
+            _begun[what] = _Starting(_files(what), pool.submit(open_whole))
             pool.shutdown(wait=False)
     return what
+
+
+def needs_many(folder: Path) -> bool:
+    """Whether whoever ran an export last has read long prompts by its graph for many rows: who comes next most likely will."""
+    return (folder / LONG).is_file()
+
+
+def note_many(folder: Path, *, is_needed: bool) -> None:
+    """Note that for the next start, or take the note away; where that cannot be written, the session starts when it is asked for."""
+    note = folder / LONG
+    with suppress(OSError):
+        note.touch() if is_needed else note.unlink(missing_ok=True)
 
 
 def aside(work: Callable[[], object]) -> None:
@@ -98,10 +132,10 @@ def started(what: Begun) -> Any:  # Any: onnxruntime has no types
     return _open(what) if found is None or found.files != _files(what) else found.session.result()
 
 
-def drop(what: Begun) -> None:
-    """Let go of a session that nobody has taken."""
+def drop(what: Begun) -> bool:
+    """Let go of a session that nobody has taken; gives whether there was one."""
     with _lock:
-        _begun.pop(what, None)
+        return _begun.pop(what, None) is not None
 
 
 def _files(what: Begun) -> Files:
@@ -129,4 +163,4 @@ def _complaint(what: Begun, *, quick: bool = False) -> str:
 
 
 def _open(what: Begun) -> Any:  # Any: onnxruntime has no types
-    return open_on_host(what.path, options_of(count=what.count, optimised=what.optimised))
+    return open_on_host(what.path, options_of(count=what.count, optimised=what.optimised, as_needed=what.as_needed))

@@ -29,10 +29,10 @@ from modelgraft.plugin import (
     said,
 )
 from modelgraft_plugins.onnx import proofs, store, tuned
+from modelgraft_plugins.onnx.begun import Begun, note_many, started
 from modelgraft_plugins.onnx.measured import MANY
 from modelgraft_plugins.onnx.measured import widens as widens_here
 from modelgraft_plugins.onnx.opened import FolderOpened
-from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.sharing import Sharing
 
 Parts = Mapping[str, Any]  # as loops call them
@@ -146,9 +146,12 @@ def _prepare(loop: Assembling, context: LoadContext) -> None:
 
 
 def open_many(path: Path, *, count: int | None) -> Any:  # Any: onnxruntime has no types
-    """The session on a graph for many rows, in the middle of a run. Raises InputError where it is no longer there."""
+    """The session on a graph for many rows, in the middle of a run; the next start begins it before. Raises InputError where it is no
+    longer there."""
     try:
-        return open_session(path, device="cpu", count=count, as_needed=True)
+        opened = started(Begun(path, False, count, as_needed=True))
+        note_many(path.parent, is_needed=True)
+        return opened
     except Exception as error:  # what onnxruntime raises has no base of its own
         was = f"cannot be read ({store.first_line(error)})" if path.is_file() else "is gone"
         found = f"the graph that reads prompts of {MANY} tokens and more {was}: {path}. It was there when the pipeline was opened"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from types import SimpleNamespace
 
 import numpy
 import onnx
@@ -17,9 +18,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from modelgraft.plugin import folder_aside, seals
-from modelgraft_plugins.onnx import begun, keys, measured
+from modelgraft_plugins.onnx import backend, begun, keys, measured, store
 from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.onnx.begun import Begun
+from modelgraft_plugins.onnx.traced import open_many
 
 NAME = "model.onnx"
 
@@ -157,6 +159,48 @@ def test_nothing_is_begun_on_a_file_that_was_cut(folder, starts):
     with pytest.raises(seals.BrokenSeal, match=NAME):
         begun.started(what)
     assert starts == []
+
+
+@pytest.fixture
+def pair(folder, monkeypatch):
+    """A kept export that has a graph for many rows beside the other, as a backend finds it; gives that graph."""
+    many = measured.beside(folder / NAME)
+    shutil.copy(folder / NAME, many)
+    (folder / "seal").unlink()
+    seals.seal(folder)
+    monkeypatch.setattr(keys, "kept_key", lambda *_, **__: "key")
+    monkeypatch.setattr(store, "manifest_of", lambda _: {"precision": "w8"})
+    monkeypatch.setattr(store, "folder_of", lambda _: folder)
+    monkeypatch.setattr(backend, "owner_of", lambda _: SimpleNamespace(loop=None))
+    monkeypatch.setattr(measured, "widens", lambda: True)
+    return many
+
+
+def test_a_start_behind_long_prompts_begins_the_graph_for_many_rows_too(pair, starts):
+    """Behind that for few, and whoever reads the first long prompt gets it; before, no start has paid for it."""
+    few, many = Begun(pair.with_name(NAME), False, 1), Begun(pair, False, 1, as_needed=True)
+    first, second = OnnxBackend(), OnnxBackend()
+    assert first.begin(None, precision="w8", threads=1)
+    assert begun.started(few) is not None
+    assert open_many(pair, count=1) is not None
+    assert starts == [few, many]
+    first.close()
+    assert second.begin(None, precision="w8", threads=1)
+    assert [begun.started(few), open_many(pair, count=1)].count(None) == 0
+    assert starts == [few, many] * 2
+    second.close()
+
+
+def test_a_graph_for_many_rows_that_nobody_needed_is_not_begun_again(pair, starts):
+    """Who had short prompts alone ends, and the next start opens one session."""
+    begun.note_many(pair.parent, is_needed=True)
+    for _ in range(2):
+        short = OnnxBackend()
+        short.begin(None, precision="w8", threads=1)
+        for what in short._begun:
+            begun._begun[what].session.result()
+        short.close()
+    assert [what.path.name for what in starts] == [NAME, pair.name, NAME]
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")

@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import modelgraft as mg
 from modelgraft import InputError
 from modelgraft_plugins.onnx import many_rows, measured, traced
+from modelgraft_plugins.onnx.begun import started
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
@@ -147,7 +148,7 @@ def test_texts_are_the_same_where_prompts_are_read_by_float32(tmp_path, monkeypa
     texts, used = {}, []
     for widens in (False, True):
         monkeypatch.setattr(traced, "widens_here", lambda widens=widens: widens)
-        monkeypatch.setattr(traced, "open_session", lambda path, **how: used.append(path.name) or open_session(path, **how))
+        monkeypatch.setattr(traced, "started", lambda what: used.append(what.path.name) or started(what))
         with mg.open(tmp_path / "g.yaml", backend="onnx", precision="w8", export="now") as opened:
             alone = [opened.run(q=text)["text"] for text in asked]
             together = opened.run(q=asked)["text"]
