@@ -121,7 +121,11 @@ def run_document(solved: SolvedGraph, result: Result, files: Mapping[str, list[s
 
 def _solve(session: CliSession, graph: str, settings: list[str] | None, allow: list[str] | None) -> SolvedGraph:
     from modelgraft import api
+    from modelgraft.engine.torch_libraries import begin_to_take
 
+    if session.is_first():  # plugins are read for the first time, which takes as long, and no export is there that would need no torch
+        quiet_libraries()  # which they ask as soon as they are there
+        begin_to_take()
     return api.check(session.load(graph, settings_of(settings), allow or ()), offline=session.offline)
 
 

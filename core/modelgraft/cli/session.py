@@ -53,6 +53,13 @@ class CliSession:
 
             return discover(only=self.plugins)
 
+    def is_first(self) -> bool:
+        """Whether no command has kept anything of the plugins in the cache: nothing that a node could be loaded from is there either."""
+        from modelgraft.sources.installed_plugins import PLUGINS
+        from modelgraft.sources.storage import cache_root
+
+        return not (cache_root() / PLUGINS).exists()
+
     def made_once(self, name: str, make: Callable[[], Any], *, beside: object = None) -> Any:  # Any: JSON
         """What is made of all that is installed, kept for the next command; see `modelgraft.installed.made_once`."""
         from modelgraft.installed.made_once import made_once
