@@ -72,17 +72,21 @@ def errors(text, validator=TOY):
     return list(validator.iter_errors(read_yaml(text, file="a.yaml").plain()))
 
 
+@pytest.fixture(scope="module")
+def schema():
+    """Of everything that is installed."""
+    return graph_schema(discover())
+
+
 @pytest.mark.slow
-def test_the_schema_is_a_schema_and_plain_json():
-    schema = graph_schema(discover())
+def test_the_schema_is_a_schema_and_plain_json(schema):
     jsonschema.Draft202012Validator.check_schema(schema)
     assert json.loads(json.dumps(schema)) == schema
 
 
 @pytest.fixture(scope="module")
-def validator():
-    """Of the schema of everything that is installed."""
-    return jsonschema.Draft202012Validator(graph_schema(discover()))
+def validator(schema):
+    return jsonschema.Draft202012Validator(schema)
 
 
 @pytest.mark.parametrize("name", shipped_names())

@@ -72,8 +72,9 @@ def test_the_command_hears_of_its_flags(monkeypatch, tmp_path, capsys):
 
 
 def texts_of(path):
-    """The string constants of a module, without its docstrings and the flags that an option is declared with."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
+    """The string constants of a module, without its docstrings and the flags that an option is declared with; none where none is named."""
+    text = path.read_text()
+    nodes = list(ast.walk(ast.parse(text))) if FLAGS.search(text) else []
     documents = {id(node.value) for node in nodes if isinstance(node, ast.Expr) or (isinstance(node, ast.keyword) and node.arg == "flag")}
     return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents]
 
