@@ -20,6 +20,7 @@ from support.pace import (  # noqa: F401 hooks
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_runtest_protocol,
     pytest_terminal_summary,
     pytest_testnodedown,
 )

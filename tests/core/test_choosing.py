@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.choosing import QUICK, TEST, Case, for_quick, for_test, spread, takes
+from support.pace import draw_less
 from support.seconds import SHORT, function_of, means_of, read, written
 
 WORDS = st.sampled_from(["clip", "llama", "qwen2_vl", "onnx", "torch", "w8", "7", "odd"])
@@ -128,6 +130,20 @@ PROJECT = """[tool.pytest.ini_options]
 testpaths = ["."]
 markers = ["slow: ", "whole(tests): "]
 """
+
+
+@pytest.mark.parametrize(("says", "draws"), [(400, 100), (60, 25), (10, 10)])
+def test_what_draws_examples_draws_a_part_of_them_and_few_stay_as_they_are(says, draws):
+    drawn = []
+
+    @settings(max_examples=says, database=None)
+    @given(st.integers())
+    def drawing(number):
+        drawn.append(number)
+
+    draw_less([SimpleNamespace(obj=drawing)])
+    drawing()
+    assert len(drawn) == draws
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_several_runs_at_once_never_lose_a_node_that_they_use(tmp_path):
     with mg.open(solved, cache_bytes=0, max_memory=2 * ONE) as pipeline:
 
         def run(number):
-            for _ in range(4):
+            for _ in range(2):
                 found.append((number, pipeline.run(x=X * (number + 1))["y"]))  # noqa: PERF401 beside other threads
 
         threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
@@ -182,7 +182,7 @@ def test_several_runs_at_once_never_lose_a_node_that_they_use(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-    assert len(found) == 16
+    assert len(found) == 8
     assert all(torch.equal(y, wanted[number]) for number, y in found)
 
 

@@ -9,12 +9,13 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from modelgraft.installed import discovery, indexed
 from modelgraft.kernel.language.document import PRECISIONS
@@ -25,6 +26,8 @@ from support.choosing import Case, for_quick, for_test, takes
 from support.forking import forks
 from support.sampling import WHOLE
 
+PART, FEWEST = 4, 25  # of the examples that a test says it draws, one in so many where not all tests run; but so many
+IMPORTED, MANY = pytest.StashKey[int](), 50  # modules when garbage was looked for in all of them last; so many more are worth it
 LEFT = pytest.StashKey[tuple[int, int]]()  # tests that are left out, of how many
 
 
@@ -50,6 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     known = seconds.read(seconds.TABLE.read_text(encoding="utf-8").splitlines())
     cases = {item.nodeid: case_of(item) for item in items}
     kind = kind_of(config)
+    if kind != "whole":
+        draw_less(items)
     if kind == "quick":
         leave_out(config, items, for_quick(cases.values(), known))
     if kind == "test":
@@ -60,6 +65,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             files[cases[item.nodeid].file] += takes(cases[item.nodeid], known)
         items.sort(key=lambda item: (-files[cases[item.nodeid].file], cases[item.nodeid].file))
+
+
+def draw_less(items: Iterable[pytest.Item]) -> None:
+    """Let tests that draw their examples draw a part of as many as they say."""
+    for item in items:
+        own = getattr(getattr(item, "obj", None), "_hypothesis_internal_use_settings", None)  # there is no public way behind a decorator
+        if own is not None:
+            fewer = min(own.max_examples, max(own.max_examples // PART, FEWEST))
+            item.obj._hypothesis_internal_use_settings = settings(own, max_examples=fewer)
 
 
 def case_of(item: pytest.Item) -> Case:
@@ -120,10 +134,11 @@ def pytest_collection() -> None:
     gc.disable()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Do once what would be done for each test: what was imported is no garbage, and the operators of the exporter stay the same."""
     gc.freeze()  # a look for garbage takes half a second otherwise, and each export begins one
     gc.enable()
+    session.config.stash[IMPORTED] = len(sys.modules)
     keep_plugins()
     if "torch" in sys.modules:
         keep_operators()
@@ -131,6 +146,17 @@ def pytest_collection_finish() -> None:
         try_tuned_graphs_in_forks()
     if rendering := sys.modules.get("modelgraft_plugins.chat_rendering"):
         chat_workers.share(rendering)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Behind a file that has imported much, keep apart what there is again: each look for garbage would go through it until the end."""
+    found = yield
+    if (nextitem is None or nextitem.path != item.path) and len(sys.modules) > item.config.stash[IMPORTED] + MANY:
+        gc.collect()
+        gc.freeze()
+        item.config.stash[IMPORTED] = len(sys.modules)
+    return found
 
 
 def keep_plugins() -> None:
