@@ -272,6 +272,10 @@ def test_an_answer_without_pictures_is_words_alone(tmp_path: Path):
         assert "query" not in pipeline._loader.loaded()
 
 
+@pytest.mark.whole(
+    "tests/graphs/test_onnx_graphs.py::test_a_graph_answers_on_onnx_as_on_torch",
+    "tests/graphs/test_onnx_adapters.py::test_an_export_holds_the_updates",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("graph", ["fromage/caption", "fromage/retrieve", "fromage"])
 def test_exported_parts_answer_as_those_in_torch(tmp_path: Path, graph: str):

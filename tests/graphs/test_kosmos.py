@@ -369,6 +369,10 @@ def test_a_placeholder_in_the_words_of_a_document_is_no_picture(theirs: Checkpoi
 # -- onnx -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+    "tests/plugins/test_llm_onnx.py::test_what_the_operator_cannot_serve_gets_a_growing_cache",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(("graph", "width"), [*product(["kosmos1", "kosmos2"], [8, 6])])
 def test_onnx_says_the_same(graph: str, width: int, tmp_path: Path):

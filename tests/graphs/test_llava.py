@@ -204,6 +204,7 @@ def test_the_published_models_are_counted_to_the_unit(graph: str, checkpoint: st
     assert sum(step.parameters.trainable for step in plan.steps if step.parameters.trainable) == trained
 
 
+@pytest.mark.whole("tests/graphs/test_without_torch.py::test_a_picture_is_seen_and_spoken_of_without_torch")
 @pytest.mark.slow
 def test_it_answers_on_onnx_as_on_torch(theirs: Theirs):
     ours, torchs = (ask(theirs, ["text", "llm.logits"], backend=backend, image=PICTURES, prompt=PROMPTS) for backend in ("onnx", "torch"))

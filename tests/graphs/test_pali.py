@@ -260,6 +260,10 @@ def test_a_photograph_goes_through_the_tasks(graph: str, home: tuple[Path, Refer
     assert "boxes" not in found.outputs or isinstance(found["boxes"], list)
 
 
+@pytest.mark.whole(
+    "tests/graphs/test_onnx_graphs.py::test_a_graph_answers_on_onnx_as_on_torch",
+    "tests/plugins/test_llm_onnx.py::test_an_encoder_decoder_keeps_the_keys_of_its_memory",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("graph", READINGS)
 def test_both_readings_answer_on_onnx_as_on_torch(graph: str, home: tuple[Path, Reference]):

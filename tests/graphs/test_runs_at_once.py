@@ -32,8 +32,14 @@ def answers(result: mg.Result) -> tuple[list[str], torch.Tensor]:
     return result["text"], result["llm.logits"]
 
 
+SMALLER = pytest.mark.whole(
+    "tests/graphs/test_runs_at_once.py::test_runs_at_once_equal_runs_one_after_another",  # on torch
+    "tests/plugins/test_sessions.py::test_several_sessions_go_on_beside_each_other",
+)
+
+
 @pytest.mark.parametrize("is_kept", [False, True], ids=["read anew", "conversations kept"])
-@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])])
 def test_runs_at_once_equal_runs_one_after_another(folder, backend, is_kept, monkeypatch):
     """Encoder, Q-Former and projection, fused on onnx, and a language model that samples, with its cache in memory of its own.
 

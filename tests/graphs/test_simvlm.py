@@ -89,6 +89,10 @@ def test_padding_on_the_left_writes_the_same(saved, tmp_path):
     assert answers[0] == answers[1]
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_onnx_parts.py::test_a_part_gives_torchs_numbers",
+    "tests/plugins/test_llm_onnx.py::test_an_encoder_decoder_keeps_the_keys_of_its_memory",
+)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_the_graph_answers_on_onnx_as_on_torch(saved, tmp_path, monkeypatch):

@@ -222,6 +222,7 @@ def test_exports_give_what_torch_gives(tmp_path: Path, norm: str):
             assert not any("onnx" in text for text in found.warnings), found.warnings
 
 
+@pytest.mark.whole("tests/graphs/test_wav2vec2.py::test_exports_give_what_torch_gives")
 @pytest.mark.slow
 def test_a_step_of_pre_training_runs_on_exports_but_for_its_criterion(tmp_path: Path):
     saved(tmp_path, "layer", head="ForPreTraining")

@@ -152,6 +152,10 @@ def test_who_cannot_guess_says_so_and_answers(tmp_path):
         WritingConfig(lookup=5, beams=2)
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_guessing.py::test_a_node_tells_how_many_calls_were_saved_or_why_none_were",
+    "tests/plugins/test_llm_onnx.py::test_what_the_operator_cannot_serve_gets_a_growing_cache",
+)
 @pytest.mark.slow
 def test_an_exported_decoder_whose_cache_grows_says_so_and_answers(tmp_path):
     """Its graph gives the logits of one position."""

@@ -137,6 +137,10 @@ outputs: {text: llm.text}
 """
 
 
+@pytest.mark.whole(
+    "tests/plugins/test_llm_generation_config.py::test_a_decoder_obeys_what_is_stated",
+    "tests/plugins/test_llm_onnx.py::test_one_graph_with_its_cache_in_place_gives_torchs_logits",
+)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_the_onnx_backend_obeys_and_tells_the_same(llama, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ NEW = 7
 MADE = {"llama": checkpoints.llama, "qwen2": checkpoints.qwen2, "opt": checkpoints.opt}  # the first two are built without transformers
 BACKENDS = ["torch", pytest.param("onnx", marks=pytest.mark.slow)]
 SMALLER = pytest.mark.whole("tests/plugins/test_taps.py::test_greedy_answers_are_tapped_as_they_are_written")
+ON_TORCH = ["torch", pytest.param("onnx", marks=[pytest.mark.slow, SMALLER])]
 TOLERANCE = {"torch": 1e-5, "onnx": 1e-4}  # other orders of summation
 
 
@@ -139,7 +140,7 @@ def test_answers_that_end_early_are_tapped_to_their_ends(made, backend):
     assert_read(checkpoint, stopped, backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_TORCH)
 def test_states_may_be_those_of_some_tokens_alone(made, backend):
     """As many as each answer holds of them, in their order; nothing of an answer without."""
     checkpoint = made["llama"]
@@ -171,7 +172,7 @@ def prompt_by_transformers(made: checkpoints.Checkpoint, prompt: str) -> tuple[l
 
 
 @pytest.mark.parametrize("family", MADE)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_TORCH)
 @pytest.mark.parametrize("new", [0, NEW])
 def test_prompts_are_tapped_as_they_are_read(made, family, backend, new):
     """Every token of each, in a batch of unequal ones and alone, whether anything is written or not; answers and their taps stay."""

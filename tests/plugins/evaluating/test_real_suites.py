@@ -14,6 +14,10 @@ from modelgraft_plugins import scoring
 DATA = Path(__file__).parents[2] / "data"
 
 
+@pytest.mark.whole(
+    "tests/plugins/evaluating/test_suites_of_texts.py::test_captions_in_every_layout_get_the_same_scores",
+    "tests/graphs/test_real_graphs.py::test_describe_tells_what_real_photographs_show",
+)
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.timeout(900)

@@ -86,6 +86,10 @@ def test_an_export_goes_on_when_who_wanted_it_is_stopped_and_the_next_start_uses
         assert list(pipeline.backend("onnx").exports) == ["a"]
 
 
+@pytest.mark.whole(
+    "tests/plugins/onnx/test_later.py::test_what_cannot_be_exported_is_known_at_the_next_start",
+    "tests/plugins/onnx/test_later.py::test_an_export_goes_on_when_who_wanted_it_is_stopped_and_the_next_start_uses_it",
+)
 def test_a_disk_without_room_is_told_at_the_next_start_and_tried_again(graph):
     """Nothing of the attempt is left, and torch answers."""
     start_and_stop(graph, limit=8192)
