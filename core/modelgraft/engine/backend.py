@@ -44,7 +44,8 @@ class LoadContext:
     as_stored  weights stay in the dtypes of their file where the module says that it serves so: see `KeepsStored`
     of       the context of a part, for a node that stands for several (`node.parts`)
     ledger   what the pipeline holds on each device: code that keeps much beside its weights tells it there, and makes room
-    graph    the checked graph that the node stands in, for code that must know what feeds it; None for a node that is loaded alone
+    graph    the checked graph that the node stands in, for code that must know what feeds it: a node of it may stand for several, as
+             above; None for a node that is loaded alone
     export   when long work is done that is kept for later starts, such as an export: "now", before the node answers; "later", beside
              the answers; "never"; "" now, and with it what an answer need not wait for
     """

@@ -77,7 +77,7 @@ def contents_of(nodes: Iterable[Node], *, seed: int) -> dict[str, str]:
 
 
 def feeding(graph: SolvedGraph, node: Node, port: str) -> list[Node]:
-    """All nodes that what feeds a port was made by, and those whose weights they use."""
+    """All nodes that what feeds a port was made by, and those whose weights they use; of one that stands for several its parts."""
     found: dict[str, Node] = {}
     waiting = [ref.node for ref in node.wired.get(port, ()) if not ref.is_input]
     while waiting:
@@ -86,7 +86,7 @@ def feeding(graph: SolvedGraph, node: Node, port: str) -> list[Node]:
             continue
         one = found[name] = graph.nodes[name]
         waiting += [*(ref.node for ref in one.references if not ref.is_input), *([one.share] if one.share else [])]
-    return list(found.values())
+    return [part for node in found.values() for part in node.parts or (node,)]
 
 
 def differences(before: Mapping[str, Any], now: Model) -> Iterator[str]:

@@ -15,11 +15,13 @@ import torch
 from PIL import Image, ImageFont
 
 import modelgraft as mg
+from modelgraft.engine.fusing import fuse
 from modelgraft.testing import conform
 from modelgraft_plugins import retrieval
 from modelgraft_plugins.lettering import cut
 from modelgraft_plugins.retrieval import Nearest
 from modelgraft_plugins.retrieval.filed import read_index
+from modelgraft_plugins.retrieval.models import contents_of, feeding
 from modelgraft_plugins.retrieval.nearest import Finder
 from modelgraft_plugins.retrieval.page import page_of
 from modelgraft_plugins.retrieval.sheet import Hit, columns_of, sheet_of
@@ -64,6 +66,28 @@ def test_a_text_loads_no_eye(run):
         pipeline.run(text="low")
         assert {"reader", "text_proj"} <= set(pipeline._loader.loaded())
         assert not {"vision", "vision_proj"} & set(pipeline._loader.loaded())
+
+
+def test_what_runs_as_few_sessions_is_of_the_same_model(run):
+    """On onnx several nodes with weights are one call, and no weights of them are overlooked."""
+    document = {
+        "modelgraft": 1,
+        "inputs": {"image": "image"},
+        "nodes": {
+            "pixels": {"use": "vision/preprocess", "from": "./clip", "in": {"image": "inputs.image"}},
+            "eye": {"use": "vision/encoder", "from": "./clip#vision_model", "in": {"pixels": "pixels"}},
+            "head": {"use": "projector/linear", "with": {"over": "vector", "out_features": 13}, "in": {"x": "eye.pooled"}},
+            "found": {"use": "retrieval/nearest", "from": f"./{OUT}", "in": {"vector": "head"}},
+        },
+        "outputs": {"paths": "found.paths"},
+    }
+    Path("search.yaml").write_text(json.dumps(document))
+    whole = mg.plan(mg.load("./search.yaml"), backend="onnx")
+    fused = fuse(whole)
+    assert any(step.node.parts for step in fused.steps)
+    contents = [contents_of(feeding(plan.graph, plan.graph.nodes["found"], "vector"), seed=3) for plan in (whole, fused)]
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 2
 
 
 def test_vectors_of_another_model_are_refused_and_both_are_named(run):
