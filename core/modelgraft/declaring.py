@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Literal, Protocol, TypeVar, get_type_hints, overload
 
 from pydantic import create_model
 
@@ -58,15 +58,15 @@ def component(  # noqa: PLR0913 all that a declaration may say
     cache: bool | None = None,
     random: bool = False,
     shared: bool | None = None,
-    arrays: bool = False,
+    arrays: bool | Literal["either"] = False,
     keywords: tuple[str, ...] = (),
 ) -> _Decorator:
     """Declare a component on a Config subclass (with `module` or `load`) or on a plain function.
 
     The docstring's first line is what `modelgraft components` prints. Of a function, keyword-only arguments are the
     config. `cache` is on by default for components with a `module` or `load`. `arrays` says that the code takes and gives
-    numpy arrays, on the host, where its ports are tensors, so that running it needs no torch. Raises PluginError at once
-    when the declaration contradicts itself.
+    numpy arrays, on the host, where its ports are tensors, so that running it needs no torch; "either": arrays or tensors, as they come,
+    and it gives on what it was given. Raises PluginError at once when the declaration contradicts itself.
     """
 
     def declare(subject: Any) -> Any:

@@ -40,6 +40,19 @@ def test_arrays_are_held_to_their_declaration(tmp_path, given, message):
         pipeline.run(x="a")
 
 
+def test_code_that_takes_either_is_given_what_comes(tmp_path):
+    """Arrays of what gives arrays, tensors of what gives tensors, and a user gets tensors of both."""
+    seen = Counter()
+    either = function("toy/either", {"x": FLOATS}, {"out": FLOATS}, lambda x: seen.note(type(x)) or x, arrays="either")
+    tensors = function("toy/numbers", TEXT, {"out": FLOATS}, lambda x: torch.from_numpy(lengths(x)))
+    nodes = {name: {"use": f"toy/{use}", "in": {"x": "inputs.x"}} for name, use in (("a", "lengths"), ("b", "numbers"))}
+    nodes |= {f"{name}_on": {"use": "toy/either", "in": {"x": name}} for name in "ab"}
+    with opened(tmp_path, [measuring(), tensors, either], nodes, outputs={"a": "a_on", "b": "b_on"}) as pipeline:
+        found = pipeline.run(x="abc")
+        assert torch.equal(found["a"], found["b"])
+    assert set(seen.calls) == {numpy.ndarray, torch.Tensor}
+
+
 def test_a_masked_array_is_refused(tmp_path):
     """What is masked in it would be numbers like others to whoever reads the wire."""
     part = function("toy/masked", TEXT, {"out": FLOATS}, lambda x: numpy.ma.masked_less(lengths(x), 1), arrays=True)

@@ -81,12 +81,21 @@ HEARD = {
     "ear": {"use": "audio/encoder", "from": "${checkpoint}#model.encoder", "in": {"features": "features"}},
     "written": {"use": "llm/seq2seq", "from": "${checkpoint}", "with": {"max_new_tokens": 6, "encoder": "none"}, "in": {"memory": "ear"}},
 }
+MEETING = {
+    "pixels": {"use": "vision/preprocess", "from": "${checkpoint}", "in": {"image": "inputs.image"}},
+    "eye": {"use": "vision/encoder", "from": "${checkpoint}#vit", "in": {"pixels": "pixels"}},
+    "mean": {"use": "embedding/mean", "in": {"x": "eye.tokens"}},
+    "unit": {"use": "embedding/normalize", "in": {"x": "eye.pooled"}},
+    "first": {"use": "router/merge", "in": {"options": ["mean", "unit"]}},
+    "named": {"use": "head/classifier", "with": {"names": list("abcdefghijklmnopqrstu")}, "in": {"logits": "first"}},
+}
 # Each: what makes a checkpoint, the name of a shipped graph or a document, what is given, and an output.
 GRAPHS: dict[str, tuple[Any, str | dict[str, Any], dict[str, Any], str]] = {
     "one of some texts": (checkpoints.clip, "clip", {"image": "picture.png", "labels": ["a cat", "a dog on the grass", "it"]}, "label"),
     "letters of a sound": (checkpoints.wav2vec2, "wav2vec2", {"audio": "tone.wav"}, "text"),
     "a sound is written down": (checkpoints.whisper, document({"audio": "audio"}, HEARD, "written.text"), {"audio": "tone.wav"}, "text"),
     "an encoder reads": (checkpoints.t5, document({"words": "text"}, {"llm": ASKED}, "llm.text"), {"words": "a photo of a cat"}, "text"),
+    "branches meet": (checkpoints.vit, document({"image": "image"}, MEETING, "named.label"), {"image": "picture.png"}, "text"),
     "layers look": (checkpoints.idefics, "idefics", {"image": "picture.png", "prompt": "a cat"}, "text"),
 }
 

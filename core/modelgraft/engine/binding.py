@@ -93,7 +93,7 @@ class Binding:
         loaded = loader.load(job.step) if loader.stays(node) else None
         call = listed(self._when_needed(job) if loaded is None else loaded.call_for(node), node)
         call = apart(call, node, habits=self.habits, is_watched=is_checked, is_strict=self.opening.debug, tell=tell_odd)
-        if node.component.arrays or (loaded is not None and not loaded.arrays and is_fed_arrays(node, self.graph.nodes)):
+        if node.component.arrays is True or (loaded is not None and not loaded.arrays and is_fed_arrays(node, self.graph.nodes)):
             call = in_form(call, node)
         if node.name not in self.looked_at and gives_floats(node):
             call = looked_at_once(call, node, seen=self.looked_at, state=lambda: loader.state(job.step), tell=tell_odd)

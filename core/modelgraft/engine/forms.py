@@ -28,7 +28,11 @@ def may_give_arrays(node: Node, *, on_torch: bool = False) -> bool:
     on_torch  no backend has exported it
     """
     component = node.component
-    return component.arrays or (component.exportable and not on_torch) or any(is_mask(port.type) for port in node.out_ports.values())
+    return (
+        component.arrays is not False
+        or (component.exportable and not on_torch)
+        or any(is_mask(port.type) for port in node.out_ports.values())
+    )
 
 
 def is_fed_arrays(node: Node, nodes: Mapping[str, Node]) -> bool:

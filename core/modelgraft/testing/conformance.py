@@ -263,6 +263,8 @@ def _port_law(node: Node, values: list[Any], outputs: Mapping[str, Any], types: 
 
 def _form_law(node: Node, gave: Mapping[str, Any]) -> Iterator[str]:
     says_so = node.component.arrays
+    if says_so == "either":
+        return
     for name, port in node.out_ports.items():
         kinds = [kind.item if isinstance(kind, ListOf) else kind for kind in port.types]
         if any(isinstance(kind, Tensor) for kind in kinds) and _holds(gave[name], is_tensor if says_so else is_array):

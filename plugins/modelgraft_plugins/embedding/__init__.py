@@ -235,6 +235,10 @@ class Combine(Config):
             raise ValueError("every weight is 0, so that nothing would be left")
         return weights
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """A vector for each weight in; their sum out."""
         space = Space.of("embedding", model=self.space) if self.space else None

@@ -30,6 +30,10 @@ class Normalize(Config):
     over: Over = Field("vector", description="tokens: a sequence of vectors per record; vector: one per record")
     space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="their value space; None: that of the wire")
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """Vectors in, vectors out."""
         vectors = port("float[batch tokens width]" if self.over == "tokens" else "float[batch width]", space=self.space)
@@ -50,6 +54,10 @@ class Ensemble(Config):
 
     space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="their value space; None: that of the wire")
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """A vector per text, and what belongs together, in; a vector per group out."""
         vectors, shares = port("float[batch texts width]", space=self.space), port("float[batch groups texts]")
@@ -69,6 +77,10 @@ class Mean(Config):
     """
 
     many: bool = False
+
+    def parameters(self) -> int:
+        """None."""
+        return 0
 
     def ports(self) -> Ports:
         """A vector per token, and where there is a token, in; one vector per sequence out."""
@@ -127,6 +139,10 @@ class Pair(Config):
 
     space: Annotated[Space | None, SpaceOf("x")] = Field(None, description="their value space; None: that of the wire")
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """Two vectors in, a number from -1 to 1 out."""
         return Ports.of({name: port("float[batch width]", space=self.space) for name in "xy"}, {"score": "float[batch]"})
@@ -145,6 +161,10 @@ class Dot(Config):
     """
 
     space: str | None = Field(None, description="the model whose vectors are compared; None: any")
+
+    def parameters(self) -> int:
+        """None."""
+        return 0
 
     def ports(self) -> Ports:
         """A vector and a list of vectors of one space in, a number per member of the list out."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelgraft.plugin import (
     Adapter,
+    Config,
     ExportError,
     Node,
     PluginError,
@@ -21,6 +22,7 @@ from modelgraft.plugin import (
 from modelgraft_plugins.onnx import measured, store
 from modelgraft_plugins.processor import products_saturate
 
+NONE = "no weights"  # what tells those of a node that has none from others
 WEIGHT_BITS: Mapping[str, int] = {"int8": 8, "w8": 8, "w4": 4}
 OPSET = 23  # the first with one operator for attention, for RMS norm and for rotary positions; onnxruntime runs it since 1.23
 
@@ -71,6 +73,13 @@ def identity_of(own: str, adapters: Sequence[str]) -> str:
     return " + ".join([own, *adapters])
 
 
+def has_none(node: Node) -> bool:
+    """Whether a node has no weights at all, and so is the same whatever its name and the seed: its config says so itself, inheriting is not
+    saying."""
+    says_so = type(node.config).parameters is not Config.parameters
+    return says_so and node.source is None and node.share is None and node.config.parameters() == 0
+
+
 def recorded(node: Node, *, precision: str) -> Mapping[str, Any]:
     """The manifest of the export that a node would run, when one is kept; `kept` is False in it when there is none.
 
@@ -86,13 +95,15 @@ def kept_key(node: Node, *, precision: str) -> str:
     sources = [[part.source, *(adapter.source for adapter in part.adapters)] for part in parts]
     if any(part.share is not None or part.component.module is None or part.config.parts() for part in parts):
         return ""
-    if any(source is None or not source.weight_files for group in sources for source in group):
+    if any(source is None or not source.weight_files for group in sources for source in group[1:]):
+        return ""
+    if any(not has_none(part) and (part.source is None or not part.source.weight_files) for part in parts):
         return ""
     gives_text = any(not isinstance(port.type, Tensor) for port in node.out_ports.values())
     try:
         signature = None if gives_text else signature_of(node, wired_inputs(node))
     except ExportError:
         return ""
-    identities = [[source.identity() for source in group if source is not None] for group in sources]
+    identities = [[source.identity() if source is not None else NONE for source in group] for group in sources]
     weights = [identity_of(own, adapters) for own, *adapters in identities]
     return key_of(node, signature, weights, precision=precision)

@@ -17,6 +17,7 @@ from modelgraft.plugin import (
     Loaded,
     Node,
     Parity,
+    PluginError,
     Problem,
     Signature,
     Unfinished,
@@ -31,7 +32,7 @@ from modelgraft.plugin import (
 from modelgraft_plugins.cores import threads
 from modelgraft_plugins.onnx import driven, measured, proofs, store, traced, tuned
 from modelgraft_plugins.onnx.calling import Exported
-from modelgraft_plugins.onnx.keys import WEIGHT_BITS, identity_of, key_of
+from modelgraft_plugins.onnx.keys import NONE, WEIGHT_BITS, has_none, identity_of, key_of
 from modelgraft_plugins.onnx.leaving import Left, leaving
 from modelgraft_plugins.onnx.sharing import Sharing
 
@@ -220,7 +221,8 @@ def _on_host(context: LoadContext) -> LoadContext:
 def _identity(context: LoadContext) -> str:
     """What tells the weights of a node and its adapters from others."""
     node = context.node
-    own = context.weights.view.identity() if context.weights is not None else f"drawn one by one {context.seed} {node.share or node.name}"
+    drawn = NONE if has_none(node) else f"drawn one by one {context.seed} {node.share or node.name}"
+    own = context.weights.view.identity() if context.weights is not None else drawn
     new = f"random {context.seed} {node.name}"
     grafted = [
         adapter.source.identity() if adapter.source is not None and not starts_new(adapter, context) else new for adapter in node.adapters
@@ -242,9 +244,18 @@ def _build(
     """Export into the folder, and say in the manifest what came out."""
     from modelgraft_plugins.onnx import plain
 
+    for one, part in zip(node.parts or (node,), loaded, strict=True):
+        _refuse_weights(one, part.state)
     facts, reduced = plain.write(_plain(loaded, node, signature), signature, precision, folder, opened=fresh)
     warnings = [*(text for part in loaded for text in part.warnings), *(f"{node.name}: {text}" for text in reduced.warnings)]
     return {"node": node.name, "component": node.component.id, **facts, "warnings": warnings}
+
+
+def _refuse_weights(node: Node, module: torch.nn.Module) -> None:
+    """Raise PluginError for weights in a module that has none by its declaration: its export would serve others that drew other ones."""
+    if has_none(node) and (count := sum(one.numel() for one in module.parameters())):
+        found = f"{node.component.id} has no parameters by its formula, but {count:,} when it is built"
+        raise PluginError(f"plugin '{node.component.plugin}': {found}: its parameters() and its module disagree")
 
 
 def _not_exportable(node: Node, reason: str) -> Problem:

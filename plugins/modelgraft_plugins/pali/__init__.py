@@ -96,6 +96,10 @@ class SpanCorruption(Config):
 class MemoryConfig(Config):
     """Put what an eye sees behind what an encoder gives, for a decoder that looks at both (`pali/decoder_only`)."""
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """Vectors of words and of a picture in; one row of both, and where there is something, out."""
         inputs = {

@@ -149,6 +149,10 @@ class PixelShuffle(Config):
             raise ValueError(f"{source.text} has {said}, wanted a whole number of patches on a side of a group")
         return {"factor": int(wanted)}
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """`factor` squared times fewer tokens, each so many times wider."""
         joined = self.factor**2
@@ -170,6 +174,10 @@ class Stack(Config):
         """Read how many tokens the projector behind it takes at a time: its width over that of the ear."""
         width, inner = (_width(source.root, f"audio_config.{key}") for key in ("hidden_size", "intermediate_size"))
         return {"factor": inner // width} if width and inner else {}
+
+    def parameters(self) -> int:
+        """None."""
+        return 0
 
     def ports(self) -> Ports:
         """`factor` times fewer tokens, each so many times wider."""

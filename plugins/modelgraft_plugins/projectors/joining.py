@@ -42,6 +42,10 @@ class Join(Config):
         """The inputs, in order."""
         return [f"x{number}" for number in range(1, self.eyes + 1)]
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """Any number of rows of vectors in, one out."""
         numbers = range(1, self.eyes + 1)

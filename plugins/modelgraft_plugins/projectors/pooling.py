@@ -34,6 +34,10 @@ class Pool(Config):
             raise ValueError(f"tokens is {self.tokens}, which is no square number: 64, 144 and 256 are")
         return self
 
+    def parameters(self) -> int:
+        """None."""
+        return 0
+
     def ports(self) -> Ports:
         """Fewer vectors of the same width."""
         if self.tokens is not None:
@@ -57,6 +61,10 @@ class Merge(Config):
 
     tokens: int = Field(144, gt=0, description="how many tokens are left")
     patches: Dim = Field(None, description="how many there are")
+
+    def parameters(self) -> int:
+        """None."""
+        return 0
 
     def ports(self) -> Ports:
         """Fewer vectors of the same width."""

@@ -170,7 +170,7 @@ class Length(Bounds):
         return Ports.of({"x": MEASURES[self.unit][0]}, self.masks())
 
 
-@component("router/merge", kind="router", load="modelgraft_plugins.routers.merging:merge", cache=False)
+@component("router/merge", kind="router", load="modelgraft_plugins.routers.merging:merge", arrays="either", cache=False)
 class Merge(Config):
     """Let branches meet: each record has the value of the first of `options` that it went through.
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 
-from modelgraft import Config, GraphError, SourceError, component
+from modelgraft import Config, GraphError, PluginError, SourceError, component
 from modelgraft.engine.backend import LoadContext
 from modelgraft.engine.modules.examples import TRACED, make_inputs
 from modelgraft.kernel.words.graph import Ref
@@ -170,6 +170,19 @@ def test_the_second_start_exports_nothing(monkeypatch):
     OnnxBackend().load(context(replace(elsewhere, wired={name: (Ref("eye/n", name),) for name in elsewhere.wired})), {})
     with pytest.raises(TypeError):
         OnnxBackend().load(replace(context(node("Mix")), seed=5), {})
+
+
+def test_weights_of_what_says_that_it_has_none_are_refused():
+    """All that have none share an export, whatever their names and the seed."""
+    plain = node("Mix")
+
+    class Said(type(plain.config)):
+        def parameters(self):
+            return 0
+
+    told = r"has no parameters by its formula, but [\d,]+ when it is built: its parameters\(\) and its module disagree"
+    with pytest.raises(PluginError, match=told):
+        OnnxBackend().load(context(replace(plain, config=Said(**plain.config.model_dump()))), {})
 
 
 def test_a_node_with_shared_weights_has_those_of_the_other():

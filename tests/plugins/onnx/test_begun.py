@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import multiprocessing
 import os
 import shutil
@@ -17,6 +18,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import modelgraft as mg
 from modelgraft.plugin import folder_aside, seals
 from modelgraft_plugins.onnx import backend, begun, keys, measured, store
 from modelgraft_plugins.onnx.backend import OnnxBackend
@@ -69,6 +71,23 @@ def test_what_an_export_asks_of_the_processor_is_measured_by_another_thread(monk
     assert OnnxBackend().begin(None, precision=precision, threads=None) is False
     assert measuring.wait(60 if is_measured else 0.1) is is_measured
     assert [name for name in by if name == threading.current_thread().name] == []
+
+
+def test_what_has_no_weights_is_kept_under_one_key_for_all_like_it(tmp_path):
+    """Whatever its name; what is drawn at random depends on it, and is not begun."""
+    one, other = ({"use": "embedding/normalize", "in": {"x": "drawn"}} for _ in range(2))
+    drawn = {"use": "projector/linear", "with": {"over": "vector", "in_features": 3, "out_features": 3}, "in": {"x": "inputs.x"}}
+    document = {
+        "modelgraft": 1,
+        "inputs": {"x": "float[batch 3]"},
+        "nodes": {"drawn": drawn, "one": one, "other": other},
+        "outputs": {"y": "one", "z": "other"},
+    }
+    (tmp_path / "graph.yaml").write_text(json.dumps(document))
+    nodes = mg.check(mg.load(tmp_path / "graph.yaml")).nodes
+    kept = {name: keys.kept_key(nodes[name], precision="float32") for name in nodes}
+    assert kept["one"] == kept["other"] != ""
+    assert kept["drawn"] == ""
 
 
 def test_who_opens_it_gets_the_session_that_was_begun_and_the_next_one_of_his_own(folder, starts):

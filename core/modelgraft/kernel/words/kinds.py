@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -130,7 +130,7 @@ class Config(BaseModel):
         return type(self).declared_parts
 
     def parameters(self) -> int | None:
-        """Count the parameters by formula. None: not known without building; 0: there are none."""
+        """Count the parameters by formula. None: not known without building; 0: there are none, which exports rely on where it is said."""
         return 0
 
     def one_of(self) -> tuple[str, ...]:
@@ -162,10 +162,10 @@ class Component:
     """A registered component: everything about it that is known without weights and without torch.
 
     id          `namespace/name`;  version  raised when the same config gives other results
-    module      "package.module:Class": a torch.nn.Module, built as `Class(config)`, called with the inputs in order
+    module      "package.module:Class": a torch.nn.Module, built as `Class(config)`, called with the inputs in order;  exportable  to ONNX
     load        "package.module:function": `function(config, context)` gives the callable (see engine/backend.py)
     function    the code itself, for light components; called with the inputs in order and the config as keywords
-    exportable  the module can be exported to ONNX;  arrays  plain code takes and gives numpy arrays on the host where ports are tensors
+    arrays      plain code takes and gives numpy arrays on the host where ports are tensors; "either": both, as they come
     loop        of driven components: "package.module:Class", plain code around the tensor parts of the module, made as
                 `Class(config, facts)` (see loops/driven.py); of an adapter, in place of its host's
     taps        outputs that exist when somebody reads them: nothing is computed or exported for those that nobody does
@@ -191,7 +191,7 @@ class Component:
     keywords: tuple[str, ...] = field(default=())
     taps: tuple[str, ...] = ()
     shared: bool | None = None
-    arrays: bool = False
+    arrays: bool | Literal["either"] = False
 
     @property
     def is_shared(self) -> bool:

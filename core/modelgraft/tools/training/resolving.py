@@ -306,7 +306,7 @@ class _Stage:
         for name in order:
             node = self.solved.nodes[name]
             ends = [ref for ref in node.references if not ref.is_input and ref.node in found]
-            reached = any(by_any_wire or (carries(self.solved.port_of(ref)) and not node.component.arrays) for ref in ends)
+            reached = any(by_any_wire or (carries(self.solved.port_of(ref)) and node.component.arrays is not True) for ref in ends)
             if reached or owner(self.solved, name) in trained:
                 found.add(name)
         return frozenset(found)
@@ -327,7 +327,7 @@ class _Stage:
             ends = [end for one in sorted(before) for end in self.solved.nodes[one].references if end.node in learners & before]
             blocked = [f"{end} is {self.solved.port_of(end)}" for end in ends if not carries(self.solved.port_of(end))]
             readers = [self.solved.nodes[one] for one in sorted(before) if self.solved.nodes[one].feeders & learners]
-            blocked += [f"{node.name} computes with arrays of numpy" for node in readers if node.component.arrays]
+            blocked += [f"{node.name} computes with arrays of numpy" for node in readers if node.component.arrays is True]
             told = "; ".join(dict.fromkeys(blocked))
             found = f"no gradient comes back from the loss {name} to what is trained ({choices(trained)}): {told}"
             hint = "wire what is a floating tensor, such as logits or states, in place of what was chosen or written"
