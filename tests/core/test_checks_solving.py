@@ -245,6 +245,20 @@ outputs: {y: node}
     ]
 
 
+def test_kinds_of_values_have_the_names_of_documents():
+    """Who writes a number where a mapping belongs is told so, and not of dictionaries and tuples of Python."""
+
+    @component("strict/sized", kind="preprocess", inputs={"x": "text"}, outputs={"y": "text"})
+    def sized(x, *, size: dict[str, int], shape: tuple[int, ...]):
+        """Take sizes."""
+
+    text = one("strict/sized", "x", "text", rest=", with: {size: 224, shape: 7}").replace("y: node", "y: node.y")
+    assert [line.partition("wrong-value  ")[2] for line in told(text, registry=assemble({"strict": plugin(sized)}))] == [
+        "node.size is 224: input should be a mapping, such as {name: value}",
+        "node.shape is 7: input should be a list",
+    ]
+
+
 def test_a_misspelt_key_names_the_nearest_one():
     """After all that there are, in the order of the config."""
     assert told(one("toy/eye", "pixels", "float[batch c h w]", rest=", with: {hidden_sise: 8}").replace("y: node", "y: node.pooled")) == [

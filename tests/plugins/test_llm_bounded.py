@@ -186,7 +186,9 @@ def test_records_have_settings_of_their_own(folder: Path, backend: str):
     ("settings", "told"),
     [
         ({"temprature": 1}, "there is no setting 'temprature'. Did you mean 'temperature'"),
-        ({"temperature": -1}, r"llm.settings of record 0: temperature"),
+        ({"temperature": -1}, r"llm.settings of record 0: temperature is -1: input should be greater than or equal to 0$"),
+        ({"stop": " "}, r"llm.settings of record 0: stop is ' ': input should be a list$"),
+        ({"stop": [""]}, r"llm.settings of record 0: stop: an empty string would end every answer at once$"),
         ({"seed": "three"}, "seed is 'three', wanted a whole number"),
         ("hot", "are 'hot', wanted an object"),
     ],

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from modelgraft.plugin import Array, InputError, as_tensor, nearest
 from modelgraft_plugins.llm.embedded import is_embedded
 from modelgraft_plugins.llm.writing import WritingConfig
@@ -45,10 +47,16 @@ def over(config: Any, given: Mapping[str, Any], rows: Sequence[int], *, node: st
     stated = {name: getattr(config, name) for name in names if name in config.model_fields_set}
     try:
         made = WritingConfig.model_validate({**stated, **new})
-    except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:] if "For further information" not in line]
-        raise InputError(f"{which}: {' '.join(lines)}") from error
+    except ValidationError as error:
+        raise InputError(f"{which}: {'; '.join(map(_told, error.errors()))}") from error
     return config.model_copy(update={name: getattr(made, name) for name in new})
+
+
+def _told(detail: Mapping[str, Any]) -> str:
+    """What pydantic found, as the second half of a sentence, with the setting and its value where it is one alone."""
+    words = str(detail["msg"]).removeprefix("Value error, ").replace("valid tuple", "list").replace("valid dictionary", "mapping")
+    words, where = words[:1].lower() + words[1:], ".".join(map(str, detail["loc"]))
+    return f"{where} is {detail['input']!r:.80}: {words}" if where else words
 
 
 def picked(value: Any, rows: Sequence[int]) -> Any:

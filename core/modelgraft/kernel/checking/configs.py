@@ -246,6 +246,6 @@ def _explain(error: ValidationError, part: Part, values: Mapping[str, Any]) -> l
 
 
 def _in_words(message: str) -> str:
-    """What pydantic says, as the second half of a sentence."""
-    words = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return words[:1].lower() + words[1:]
+    """What pydantic says, as the second half of a sentence; kinds have the names that documents have for them."""
+    words = message.removeprefix("Value error, ").removeprefix("Assertion failed, ").replace("valid tuple", "list")
+    return (words[:1].lower() + words[1:]).replace("valid list", "list").replace("valid dictionary", "mapping, such as {name: value}")
