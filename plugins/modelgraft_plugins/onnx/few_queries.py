@@ -25,7 +25,7 @@ from modelgraft_plugins.onnx.constants import drop_unused
 
 LEAST_GAIN = 1.25  # how many times fewer products it must take: those of a head are narrow, and none of their matrices is packed
 TURN = (0, 2, 1, 3)  # [batch tokens heads d] <-> [batch heads tokens d]
-NAME = b"Attention"  # how the operator stands in a file
+NAME = b"q_num_heads"  # what a file has of such an operator: those of decoders are told of heads by another name
 
 # Graph, Node and Value of onnx_ir, which is not among what mypy sees.
 Graph = Any
