@@ -4,11 +4,13 @@ the checkpoint does not hold them. Without torch."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelgraft.plugin import Table, Weights, note_memory, table_in
-from modelgraft_plugins.onnx import store
+from modelgraft.plugin import Table, Weights, note_memory, seals, table_in
+from modelgraft_plugins.onnx import store, tuned
+from modelgraft_plugins.onnx.begun import tuned_folder
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.graphs import SessionGraph
 from modelgraft_plugins.onnx.measured import MANY, beside
@@ -47,12 +49,20 @@ class FolderOpened:
     def graph(self, name: str) -> SessionGraph | ByRows:
         """See Opened."""
         file, open_many = f"{name}.onnx", self.of_many
-        few = SessionGraph(self.session(file), device=self.device, one_row=self.one_row(file))
         many = beside(self.folder / file)
-        if open_many is None or not many.is_file():
+        proof = seals.Proof(partial(self._prove_many, file, many)) if open_many is not None and many.is_file() else None
+        few = SessionGraph(self.session(file), device=self.device, one_row=self.one_row(file))
+        if open_many is None or proof is None:
             return few
-        store.proven_file(self.folder, many.name)  # now: later nobody would make the export again
+        proof.result()  # now: later nobody would make the export again
         return ByRows(few, lambda: SessionGraph(open_many(many.name), device=self.device), many=MANY)
+
+    def _prove_many(self, file: str, many: Path) -> None:
+        """Read the graph for many rows whole, and its weights where that for few has its own, as it was tuned. Raises BrokenSeal."""
+        store.proven_file(self.folder, many.name)
+        if tuned_folder(self.folder, file).is_dir():
+            for name in tuned.files_of(self.folder, file):
+                store.proven_file(self.folder, name)
 
     def table(self, name: str) -> Table:
         """See Opened."""

@@ -17,10 +17,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import modelgraft as mg
 from modelgraft import InputError
+from modelgraft.plugin import seals
 from modelgraft_plugins.onnx import many_rows, measured, traced
-from modelgraft_plugins.onnx.begun import started
+from modelgraft_plugins.onnx.begun import started, tuned_folder
 from modelgraft_plugins.onnx.by_rows import ByRows
 from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.opened import FolderOpened
 from modelgraft_plugins.onnx.reducing import matrices_of, reduce, save
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 from modelgraft_plugins.onnx.sessions import open_session
@@ -156,6 +158,25 @@ def test_texts_are_the_same_where_prompts_are_read_by_float32(tmp_path, monkeypa
             texts[widens] = (alone, list(together), further)
         assert used == (["model.many.onnx"] if widens else [])
     assert texts[True] == texts[False]
+
+
+def test_weights_that_only_long_prompts_read_are_proven_when_a_pipeline_opens(written, tmp_path):
+    """The graph for few rows is read as it was tuned, with weights of its own: its session proves those alone."""
+    written(8)
+    many_rows.write(tmp_path / "model.onnx", measured.beside(tmp_path / "model.onnx"))
+    seals.seal(tmp_path)
+    tuned_folder(tmp_path, "model.onnx").mkdir()
+
+    def session(file):
+        return open_session(tmp_path / file, device="cpu")
+
+    opened = FolderOpened(tmp_path, {"notes": {}, "kept": {}}, session, device="cpu", weights=None, of_many=session)
+    assert isinstance(opened.graph("model"), ByRows)
+    content = bytearray((tmp_path / "model.onnx.data").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "model.onnx.data").write_bytes(content)
+    with pytest.raises(seals.BrokenSeal, match=r"model\.onnx\.data"):
+        opened.graph("model")
 
 
 @pytest.mark.parametrize(("held", "said"), [(None, "is gone"), (b"cut", "cannot be read")])
