@@ -328,3 +328,49 @@ def test_a_node_that_is_left_behind_in_foreign_code_does_not_change_how_the_proc
     )
     assert (done.returncode, "terminate" in done.stderr) == (1, False), done.stderr
     assert "took longer than its limit of 0.1 s" in json.loads(done.stdout)["error"]["message"]
+
+
+DONE = """modelgraft: 1
+inputs: {text: text}
+nodes:
+  slow: {use: toy/wait, with: {seconds: 0}, in: {text: inputs.text}}
+outputs: {text: slow}
+"""
+TAKEN_DOWN = """
+import builtins, os
+class Told:
+    def __del__(self):
+        os.write(2, b"taken down")
+builtins.told = Told()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not tell what is open")
+@pytest.mark.parametrize(
+    ("left", "is_taken_down", "said"),
+    [
+        ("", False, ""),
+        ("builtins.left = open('left.txt', 'w'); builtins.left.write('all of it')", True, ""),
+        ("builtins.left = open('other.txt', 'w'); builtins.left.write('x'); builtins.left.close()", False, ""),
+        ("import sys; builtins.left = sys.stderr; sys.stderr.write('no line yet ')", False, "no line yet"),
+        ("import atexit; atexit.register(lambda: os.write(2, b'heard'))", True, "heard"),
+    ],
+)
+def test_a_command_that_has_done_its_work_ends_at_once_where_nothing_is_left_to_write(tmp_path, left, is_taken_down, said):
+    """Python takes a fifth of a second to take torch down. What is open, or asked to be called, is heard as ever."""
+    (tmp_path / "done.yaml").write_text(DONE, encoding="utf-8")
+    words = ("run", "done.yaml", "--input", "text=a")
+    found = subprocess.run(
+        command(*words, code=TOYS + TAKEN_DOWN + left + "\n" + MAIN),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "a" in found.stdout
+    assert ("taken down" in found.stderr) is is_taken_down
+    assert said in found.stderr
+    if (tmp_path / "left.txt").exists():
+        assert (tmp_path / "left.txt").read_text(encoding="utf-8") == "all of it"

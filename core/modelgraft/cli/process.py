@@ -33,6 +33,7 @@ class Process:
 
     def __init__(self, *, is_json: bool) -> None:
         self._is_json, self._is_over, self._stdout, self._code = is_json, False, 1, 0
+        self._is_at_work, self._is_last = False, not _exit_handlers()
         self._number = os.getpid()
         gc.disable()  # what is imported stays, so it need not be looked through for garbage: a third of a light command's time
         self.interrupts = Interrupts(self.leave)
@@ -41,6 +42,7 @@ class Process:
         self._stdout = _real_stdout()
         self._beside = stream(_stderr(), encoding=_encoding_of(sys.stderr))
         sys.stderr = another(self._beside)
+        self._streams: tuple[TextIO | None, ...] = (sys.stderr,)
         from modelgraft.cli import stray  # after the signals are heard: it imports threading
 
         stray.listen()
@@ -48,6 +50,7 @@ class Process:
 
     def begin(self) -> None:
         """Let Python look for garbage from now on, in what is made from now on: the command is about to do its work."""
+        self._is_at_work = True
         gc.freeze()
         gc.enable()
 
@@ -67,8 +70,14 @@ class Process:
 
     def finish(self, code: int) -> int:
         """Send the answer off and give the exit code; what is printed from here on, as by exit handlers, is no answer."""
-        self._is_over, self._code = True, code
+        self._is_over = True
+        self._code = self._sent(code)
+        return self._code
+
+    def _sent(self, code: int) -> int:
+        """Send the answer off; gives the exit code, which is another where nobody could take the answer."""
         gc.freeze()  # nor is all of it looked through when Python takes itself down
+        self._streams = (*self._streams, sys.stdout, sys.stderr)
         sys.stdout = sys.stderr = self._beside  # a plugin may have left others there, which Python flushes at the end
         try:
             self.answers.close()
@@ -82,13 +91,30 @@ class Process:
 
     def _end(self) -> None:
         """Hear no signal any more; end here what was stopped. A KeyboardInterrupt that went through `exec` of a text, as the making of a
-        dataclass does, is remembered by Python: it would end the process by SIGINT, whatever caught it and whatever the exit code is."""
+        dataclass does, is remembered by Python: it would end the process by SIGINT, whatever caught it and whatever the exit code is.
+
+        What has done its work ends here too, where nothing is left to write: Python would take down a million objects one by one, torch's
+        among them, for a quarter of a second."""
         self.interrupts.ignore()
-        if self._code == STOPPED and os.getpid() == self._number:
+        is_done = self._is_over and self._is_at_work and self._is_last and not _writes()
+        if os.getpid() == self._number and (self._code == STOPPED or is_done):
             try:
-                self._beside.flush()
+                self._flush() if is_done else self._beside.flush()
             finally:
                 os._exit(self._code)
+
+    def _flush(self) -> None:
+        """Send off what Python, and C, would send off when the process ends: of stdout and stderr, whoever has which stream on them."""
+        for one in (*self._streams, sys.__stdout__, sys.__stderr__, self._beside):
+            try:
+                one.flush()  # type: ignore[union-attr]
+            except (AttributeError, OSError, ValueError):
+                continue  # closed, or none
+        if (ctypes := sys.modules.get("ctypes")) is not None:  # else no library was opened by it, and C has printed nothing
+            try:
+                ctypes.CDLL(None).fflush(None)
+            except (AttributeError, OSError, TypeError):
+                return  # no C library that has it under that name
 
     def end_where_something_runs(self, code: int) -> None:
         """End the process here if a node was left behind in foreign code: where that comes back from C++, Python would end its thread
@@ -104,6 +130,34 @@ def _is_busy() -> bool:
     """Whether code of a node that did not stop is still at work: threads that have nothing to do end when their pipeline closes."""
     threading = sys.modules.get("threading")
     return threading is not None and any(one.daemon and one.name.startswith(THREADS) for one in threading.enumerate())
+
+
+def _exit_handlers() -> int:
+    """How many have asked by now to be called at the end of the process; one where Python does not tell."""
+    count: int = getattr(atexit, "_ncallbacks", lambda: 1)()
+    return count
+
+
+def _writes() -> bool:
+    """Whether something but stdout and stderr is open to be written to, so that a buffer may hold what is not there yet.
+
+    Files that are written to and closed are not meant, nor what an anonymous number stands for, such as a queue of events. Where the system
+    does not tell, something may be.
+    """
+    try:
+        return any(_is_written(int(number)) for number in os.listdir("/proc/self/fd") if int(number) > 2)  # noqa: PTH208 see below
+    except (OSError, ValueError, LookupError):
+        return True
+
+
+def _is_written(number: int) -> bool:
+    try:
+        leads_to = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115 pathlib is not imported here
+    except FileNotFoundError:
+        return False  # that of the list itself, which is closed by now
+    with open(f"/proc/self/fdinfo/{number}", encoding="ascii") as facts:  # noqa: PTH123 pathlib is not imported here
+        flags = next(int(line.split()[1], 8) for line in facts if line.startswith("flags:"))
+    return flags & os.O_ACCMODE != os.O_RDONLY and not leads_to.startswith("anon_inode:")
 
 
 def _real_stdout() -> int:
