@@ -229,21 +229,26 @@ def test_heads_of_another_width_are_refused_by_name(tmp_path):
         grouped_query.export(model_of(hf.LlamaConfig(**{**SIZES, "hidden_size": 48})), FolderTracer(tmp_path, half=False, weights=None))
 
 
-def test_what_the_operator_cannot_serve_gets_a_growing_cache(tmp_path):
-    """GPT-J calls its attention itself; heads of 12 are too narrow for the operator, where Falcon repeats keys for each head."""
-    model = model_of(
-        hf.GPTJConfig(vocab_size=97, n_embd=32, n_layer=1, n_head=4, n_positions=128, rotary_dim=4, bos_token_id=1, eos_token_id=2)
-    )
+def gptj():
+    return hf.GPTJConfig(vocab_size=97, n_embd=32, n_layer=1, n_head=4, n_positions=128, rotary_dim=4, bos_token_id=1, eos_token_id=2)
+
+
+def test_a_decoder_that_calls_its_attention_itself_is_refused_by_the_operator(tmp_path):
     with pytest.raises(ExportError, match=r"^its attention does not go through the table of transformers$"):
-        grouped_query.export(model, FolderTracer(tmp_path, half=False, weights=None))
+        grouped_query.export(model_of(gptj()), FolderTracer(tmp_path, half=False, weights=None))
+
+
+@pytest.mark.parametrize("family", ["gptj", "falcon"])
+def test_what_the_operator_cannot_serve_gets_a_growing_cache(family, tmp_path):
+    """GPT-J calls its attention itself; heads of 12 are too narrow for the operator, where Falcon repeats keys for each head."""
     narrow = hf.FalconConfig(
         vocab_size=97, hidden_size=48, num_attention_heads=4, num_kv_heads=2, num_hidden_layers=1, new_decoder_architecture=True
     )
-    for decoder in (model, model_of(narrow)):
-        layout = growing_export.export_decoder(decoder, FolderTracer(tmp_path, half=False, weights=None))
-        for order in (None, HostOrder()):  # the second as on a GPU
-            exported = GrowingDecoder(graph_in(tmp_path, order=order), layout, decoder.get_input_embeddings())
-            assert_same(CausalDecoder(decoder), exported, embedded(decoder, 7, 3, 11))
+    decoder = model_of(gptj() if family == "gptj" else narrow)
+    layout = growing_export.export_decoder(decoder, FolderTracer(tmp_path, half=False, weights=None))
+    for order in (None, HostOrder()):  # the second as on a GPU
+        exported = GrowingDecoder(graph_in(tmp_path, order=order), layout, decoder.get_input_embeddings())
+        assert_same(CausalDecoder(decoder), exported, embedded(decoder, 7, 3, 11))
 
 
 def test_an_encoder_decoder_keeps_the_keys_of_its_memory(tmp_path):

@@ -16,8 +16,8 @@ from functools import cached_property
 
 from support.seconds import SHORT, function_of
 
-TEST, QUICK = 0.3, 0.1  # seconds of a function in `make test`, in `make quick`
-PROOF = 30  # shares that one has in `make test` which stands for others: see `Case.whole`
+TEST, QUICK = 0.2, 0.1  # seconds of a function in `make test`, in `make quick`
+PROOF = 45  # shares that one has in `make test` which stands for others: see `Case.whole`
 
 
 @dataclass(frozen=True)
