@@ -19,6 +19,7 @@ from modelgraft.kernel.planning import planner
 from modelgraft.kernel.words.errors import InputError, PluginError
 from modelgraft.kernel.words.graph import GraphSpec, Node, SolvedGraph
 from modelgraft.kernel.words.plan import Plan
+from modelgraft.records.homes import home_read
 from modelgraft.sources.installed_plugins import installed_plugins
 from modelgraft.sources.storage import remember_results
 from modelgraft.tools.checked import checked
@@ -201,7 +202,7 @@ def _refuse_backends(found: Plan) -> None:
 
 def _folder_for_results(folder: str | Path) -> Path:
     """Make the folder that a user names for results: a cache that cannot be written keeps nothing, and says nothing later."""
-    path = Path(folder).expanduser()
+    path = home_read(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

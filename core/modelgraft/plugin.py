@@ -134,6 +134,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.arrays import on_host as on_host
     from modelgraft.records.depths import Depth as Depth
     from modelgraft.records.heats import Thermal as Thermal
+    from modelgraft.records.homes import home_read as home_read
     from modelgraft.records.masks import Mask as Mask
     from modelgraft.records.movements import Imu as Imu
     from modelgraft.records.opening import open_named as open_named
@@ -322,6 +323,7 @@ _HOMES = {
     "give_back_files": "engine.modules.pages",
     "give_back_freed": "engine.modules.pages",
     "giving_back": "engine.modules.widened",
+    "home_read": "records.homes",
     "hookimpl": "kernel.shelf.hooks",
     "in_numpy": "engine.modules.calling",
     "in_torch": "engine.modules.calling",
@@ -497,6 +499,7 @@ __all__ = [
     "give_back_files",
     "give_back_freed",
     "giving_back",
+    "home_read",
     "hookimpl",
     "in_numpy",
     "in_torch",

@@ -21,6 +21,7 @@ from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.conversation import WORDS, is_conversation
 from modelgraft.records.conversation_page import PAGE_ENDING, conversation_page
+from modelgraft.records.homes import home_read
 from modelgraft.records.record_type import Reading, types_of
 from modelgraft.records.writing import check_writable, file_named, write_value
 
@@ -305,7 +306,7 @@ class Chat(LineTaker):
         file = _one_name(rest, "/load takes FILE.json")
         talk = next(kind for kind in self.types.values() if kind.is_talk)
         try:
-            value = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
+            value = json.loads(home_read(file).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"'{file}' cannot be read as a conversation: {getattr(error, 'strerror', None) or error}") from error
         reading = Reading(f"'{file}'", say=self.session.screen.note, types=self.types)
@@ -370,7 +371,7 @@ def _words_of(message: Message) -> str:
 
 def _names(rest: str) -> list[str]:
     """The files of a line: one whose name may hold spaces, or several, quoted as a shell has them."""
-    if Path(rest).expanduser().exists():
+    if home_read(rest).exists():
         return [rest]
     try:
         return shlex.split(rest)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from modelgraft.kernel.words.graph import GraphInput
+from modelgraft.records.homes import home_read
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def _files(text: str) -> list[str]:
     """The files that begin so; `@` before a name is kept, and a folder ends with a slash."""
     mark = "@" if text.startswith("@") else ""
     folder, slash, start = text.removeprefix("@").rpartition("/")
-    home = Path(f"{folder}{slash}" or ".").expanduser()
+    home = home_read(f"{folder}{slash}" or ".")
     try:
         there = sorted(entry for entry in home.iterdir() if entry.name.startswith(start) and (start or not entry.name.startswith(".")))
         return [f"{mark}{folder}{slash}{entry.name}{'/' if entry.is_dir() else ' '}" for entry in there]

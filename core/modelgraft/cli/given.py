@@ -12,6 +12,7 @@ from modelgraft.data.naming import Note, files_in, is_file, item_of
 from modelgraft.kernel.words.errors import InputError, choices, nearest
 from modelgraft.kernel.words.graph import GraphInput
 from modelgraft.kernel.words.ports import ListOf, Port
+from modelgraft.records.homes import home_read
 from modelgraft.records.record_type import Types
 from modelgraft.records.shipped import SHIPPED
 
@@ -101,7 +102,7 @@ class GivenInputs:
             self._name(file, label)
 
     def _name(self, word: str, label: str) -> None:
-        if "\0" not in word and (path := Path(word).expanduser()).is_file():
+        if "\0" not in word and (path := home_read(word)).is_file():
             self.files[path] = label
 
 
@@ -122,7 +123,7 @@ def _utf8(text: str, label: str) -> str:
 
 def _content(file: str, label: str) -> bytes:
     try:
-        with Path(file).expanduser().open("rb") as stream:
+        with home_read(file).open("rb") as stream:
             content = stream.read(TEXT_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name is a ValueError, no home folder a RuntimeError
         raise InputError(f"{label}: the file '{file}' cannot be read: {getattr(error, 'strerror', None) or error}") from error

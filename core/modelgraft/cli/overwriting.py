@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelgraft.data.naming import takes_files
 from modelgraft.kernel.words.errors import InputError
+from modelgraft.records.homes import home_read
 from modelgraft.records.record_type import types_of
 from modelgraft.sources.own_files import is_of_checkpoint
 
@@ -47,7 +48,7 @@ def files_of(solved: SolvedGraph) -> dict[Path, str]:
     types = types_of(solved.graph.registry)
     for item in solved.inputs.values():
         if isinstance(item.default, str) and takes_files(item.port, types):
-            found[Path(item.default).expanduser()] = f"the default of input '{item.name}',"
+            found[home_read(item.default)] = f"the default of input '{item.name}',"
     for node in solved.nodes.values():
         found.setdefault(Path(node.place.file), "the graph")
         for source in (node.source, *(adapter.source for adapter in node.adapters)):

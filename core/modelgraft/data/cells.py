@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tensor
+from modelgraft.records.homes import home_read
 from modelgraft.records.record_type import Types, from_json
 from modelgraft.records.tensor_files import ARRAYS, read_tensor_file
 
@@ -51,4 +51,4 @@ def read_tensor(word: str, label: str) -> Any:
         return from_json(word, label)
     if not word.lower().endswith(ARRAYS):
         raise InputError(f"{label}: found '{word}', wanted a tensor: a file that ends in {', '.join(ARRAYS)}, or numbers such as [[1, 2]]")
-    return read_tensor_file(Path(word).expanduser(), label=label)
+    return read_tensor_file(home_read(word), label=label)

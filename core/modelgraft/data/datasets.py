@@ -21,6 +21,7 @@ from modelgraft.data.named_files import with_files_beside
 from modelgraft.data.naming import Note, files_in, takes_files
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.kernel.words.graph import GraphInput
+from modelgraft.records.homes import home_read
 from modelgraft.records.record_type import Types
 
 LINE_BYTES = 16 << 20  # a record names its pictures and sounds, or holds a text or a few thousand numbers
@@ -73,7 +74,7 @@ def open_dataset(name: str, inputs: Inputs, *, note: Note, types: Types) -> Data
 
     Raises InputError for data that cannot be read, or that does not say which input it is for.
     """
-    path = Path(name).expanduser()
+    path = home_read(name)
     if path.is_dir() and arrow.is_saved(path):
         return _open_arrow(path, arrow.saved_files(path), inputs, types)
     if not path.is_file() and (path.is_dir() or any(mark in name for mark in "*?[")):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelgraft.kernel.words.graph import Adapter, Node
 from modelgraft.kernel.words.plan import Plan, Step
 from modelgraft.kernel.words.wording import option
+from modelgraft.records.homes import home_read
 from modelgraft.sources.own_files import is_of_checkpoint
 from modelgraft.sources.source_view import viewed
 from modelgraft.sources.storage import stamp_of
@@ -89,7 +90,7 @@ def _source_key(source: Source | None, node: Node) -> list[str]:
         return []
     ref = viewed(source).ref
     named = [ref.kind, ref.name, ref.member, ref.part, ref.revision, ref.sha256]
-    for path in (Path(ref.name).expanduser(), Path(node.place.file).parent / ref.name):
+    for path in (home_read(ref.name), Path(node.place.file).parent / ref.name):
         with contextlib.suppress(OSError):
             if ref.kind in ("folder", "hub") and path.is_dir():
                 return [*named, *(f"{file.name} {stamp_of(file)}" for file in sorted(path.iterdir()) if is_of_checkpoint(file))]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelgraft.kernel.words.errors import InputError, choices
 from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType
+from modelgraft.records.homes import home_read
 from modelgraft.records.record_type import Types
 
 Note = Callable[[str], None]
@@ -33,7 +34,7 @@ def files_in(word: str, port: Port, label: str, *, note: Note, types: Types) -> 
         raise InputError(f"{label}: found nothing, wanted a file")
     if word.startswith("pypi:") or "://" in word or "\0" in word:
         return (word,)
-    path = Path(word).expanduser()
+    path = home_read(word)
     try:
         if path.is_dir():
             return _files_of_folder(path, word, port, label, note, types)

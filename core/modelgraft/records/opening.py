@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from modelgraft.kernel.words.errors import InputError, nearest
+from modelgraft.records.homes import home_read
 
 FILE_BYTES = 2**30  # 1 GiB: more than any picture or sound within the limits below takes, save uncompressed ones that exceed them
 
@@ -23,7 +24,7 @@ def silent(_text: str) -> None:
 
 def plain_path(text: str) -> Path:
     """The file of a name, `~` read as the home."""
-    return Path(text).expanduser()
+    return home_read(text)
 
 
 def open_named(source: FileOrBytes, *, name: str, wanted: str, find: FindFile = plain_path) -> tuple[str, IO[bytes]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelgraft.kernel.words.errors import InputError
 from modelgraft.records.amounts import in_seconds
+from modelgraft.records.homes import home_read
 from modelgraft.records.record import Record, Sight
 from modelgraft.records.video import VideoType
 
@@ -104,7 +105,7 @@ def read(value: Any, reading: Reading) -> Video:
         return checked(value[0], value[1], None, reading)
     given = told(value, reading, key="frames", known=("rate_hz", "start_s", "end_s", "most_frames"))
     cut = frames.FrameCut.of(given.facts, reading)
-    if isinstance(given.value, str | os.PathLike) and (folder := Path(given.value).expanduser()).is_dir():
+    if isinstance(given.value, str | os.PathLike) and (folder := home_read(given.value)).is_dir():
         return frames.of_pictures(frames.pictures_in(folder, reading), cut, reading)
     if is_source(given.value):
         return frames.read_video(given.value, cut, reading)

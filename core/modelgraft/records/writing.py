@@ -13,6 +13,7 @@ from modelgraft.records.absence import ABSENT
 from modelgraft.records.conversation import is_conversation
 from modelgraft.records.conversation_files import with_media
 from modelgraft.records.conversation_page import PAGE_ENDING, conversation_page
+from modelgraft.records.homes import home_read
 from modelgraft.records.json_text import json_text
 from modelgraft.records.opening import Say, silent
 from modelgraft.records.owning import is_array
@@ -62,7 +63,7 @@ def file_named(word: str | os.PathLike[str]) -> Path:
         raise InputError(f"output '{text}' names no file; what is given no file goes to stdout")
     if text.endswith(("/", os.sep)):
         raise InputError(f"output '{text}' names a folder; name a file in it")
-    return Path(text).expanduser()
+    return home_read(text)
 
 
 def check_writable(path: Path) -> None:

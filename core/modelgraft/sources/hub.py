@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from modelgraft.kernel.words.errors import Problem, SourceError
+from modelgraft.records.homes import home_read
 
 CONFIGS = ("*.json", "*.txt", "*.model", "*.jinja")  # configs, tokenizers and chat templates
 WEIGHTS = ("*.safetensors",)
@@ -18,10 +19,10 @@ def hub_cache() -> Path:
     """The cache folder of the Hugging Face tools, by the same variables that they read."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if folder := os.environ.get(name):
-            return Path(folder).expanduser()
+            return home_read(folder)
     if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+        return home_read(home) / "hub"
+    return home_read(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
 
 
 def find_snapshot(name: str, revision: str = "") -> Path | None:

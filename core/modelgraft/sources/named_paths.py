@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelgraft.kernel.words.errors import Problem, SourceError
 from modelgraft.kernel.words.wording import option
+from modelgraft.records.homes import home_read
 from modelgraft.sources.refs import SourceRef
 from modelgraft.sources.storage import was_named
 
@@ -21,7 +22,7 @@ def allowed(ref: SourceRef, folder: Path | None, *, trusted: bool) -> Path:
                 hint=f"give the path with {option('set', 'NAME=PATH')}",
             )
         )
-    named = Path(ref.name).expanduser().absolute()
+    named = home_read(ref.name).absolute()
     if trusted or folder is None or (is_absolute(ref) and was_named(named)):
         return named
     if is_absolute(ref) and _real(named).is_relative_to(_real(folder)):

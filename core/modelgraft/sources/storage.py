@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modelgraft.kernel.words.errors import Problem, SourceError
+from modelgraft.records.homes import home_read
 from modelgraft.records.publishing import file_aside, path_aside, publish
 
 NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM)  # a folder that may be read, and not written to
@@ -28,16 +29,27 @@ SAMPLES, SAMPLE_BYTES = 16, 4096  # what is read of a large file to tell it from
 
 
 def cache_root() -> Path:
-    """Folder of everything that modelgraft keeps: `MODELGRAFT_CACHE`, or `modelgraft` in the user's cache folder."""
+    """Folder of everything that modelgraft keeps: `MODELGRAFT_CACHE`, or `modelgraft` in the user's cache folder.
+
+    Raises SourceError `cache-failed` for an account without a home, such as one that a container was given by its number alone.
+    """
     if chosen := os.environ.get("MODELGRAFT_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        return home_read(chosen).absolute()
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = _home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
     return base / "modelgraft"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        found = "this account has no home folder to keep a cache in"
+        raise SourceError(Problem("cache-failed", found, hint="set MODELGRAFT_CACHE to a folder, or HOME to one of its own")) from error
 
 
 @contextmanager

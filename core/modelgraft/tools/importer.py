@@ -24,6 +24,7 @@ from modelgraft.kernel.words.errors import GraphError, PluginError, Problem, Sou
 from modelgraft.kernel.words.graph import GraphSpec, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said, shown
 from modelgraft.kernel.words.ports import Tensor
+from modelgraft.records.homes import home_read
 from modelgraft.sources import views
 from modelgraft.sources.cards import Facts
 from modelgraft.sources.families import families
@@ -140,7 +141,7 @@ def _reference(view: SourceView, folder: Path | None) -> str:
     """How the document names the source."""
     if view.ref.kind not in ("folder", "file"):
         return json.dumps(view.whole)
-    path = Path(view.ref.name).expanduser().resolve()
+    path = home_read(view.ref.name).resolve()
     remember_named(path)  # the user did, so the document that is written may
     if folder is not None and path.is_relative_to(folder.resolve()):
         return _named(f"./{path.relative_to(folder.resolve()).as_posix()}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelgraft.plugin import InputError
+from modelgraft.plugin import InputError, home_read
 from modelgraft_plugins.audio.arpa import History, Ngrams
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _tree(words: Iterable[str]) -> Branch | None:
 
 
 def _there(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = home_read(name)
     if not path.is_file():
         raise InputError(f"ctc/beam: there is no file {path}; name one with a word a line as words_file, one in ARPA format as ngram")
     return path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.commands import for_command
-from modelgraft.plugin import GraphError, contained, digest_of, said
+from modelgraft.plugin import GraphError, contained, digest_of, home_read, said
 from modelgraft_plugins import scoring
 from modelgraft_plugins.benching.results import Quality, Spread
 
@@ -90,7 +90,7 @@ def by_content(columns: Sequence[Mapping[str, Any]], media: Sequence[str]) -> li
         if isinstance(value, bytes | bytearray):
             return hashlib.sha256(value).hexdigest()
         if isinstance(value, str | Path) and str(value) not in digests:
-            path = Path(value).expanduser()
+            path = home_read(value)
             digests[str(value)] = digest_of(path) if path.is_file() else str(value)
         return digests.get(str(value), value)
 

@@ -33,7 +33,7 @@ from modelgraft.commands import (
     seen_from_here,
     written_out,
 )
-from modelgraft.plugin import choices, nearest
+from modelgraft.plugin import choices, home_read, nearest
 from modelgraft_plugins.benching.asking import METHOD, OPTIONS, method_of
 from modelgraft_plugins.benching.sweeps import Axis, Point, Sweep, simple_axis
 from modelgraft_plugins.benching.words import Text, value_named
@@ -134,7 +134,7 @@ class _SweepFile:
 
     def _beside(self, name: str) -> str:
         """A file as it is seen from where the command runs; with its `./`, so that it is a path to everybody."""
-        if Path(name).expanduser().is_absolute():
+        if home_read(name).is_absolute():
             return name
         return path_from_here(name, self.folder)
 

@@ -10,7 +10,7 @@ from pydantic import Field as Option
 from pydantic import field_validator
 
 from modelgraft.commands import write_value
-from modelgraft.plugin import Config, InputError
+from modelgraft.plugin import Config, InputError, home_read
 from modelgraft_plugins.evaluating.measuring import Wanted, by_group, rehearse, score_of, scored_by
 from modelgraft_plugins.evaluating.reading import as_data, document, file_in, folder_of, is_document, lists_in, rows_of, texts_of
 from modelgraft_plugins.evaluating.suites import Answer, Data, Field, Item, Note, Report, Suite
@@ -67,7 +67,7 @@ class Answering(Suite):
     def open(self, data: str, *, note: Note) -> Data:
         """Read questions, and the answers that people gave."""
         rehearse(MATCH)
-        path, folder = Path(data).expanduser(), folder_of(data, self.settings.images)
+        path, folder = home_read(data), folder_of(data, self.settings.images)
         files = [path]
         if is_document(path):
             questions = document(path, what="the data")

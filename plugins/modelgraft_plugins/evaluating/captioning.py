@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field as Option
 
 from modelgraft.commands import write_value
-from modelgraft.plugin import Config, InputError
+from modelgraft.plugin import Config, InputError, home_read
 from modelgraft_plugins.evaluating.measuring import Wanted, rehearse, score_of, scored_by
 from modelgraft_plugins.evaluating.reading import as_data, document, file_in, folder_of, is_document, lists_in, rows_of, texts_of
 from modelgraft_plugins.evaluating.suites import Answer, Data, Field, Item, Note, Report, Suite
@@ -52,7 +52,7 @@ class Captioning(Suite):
 
     def read(self, data: str, *, note: Note) -> Data:
         """The same for whoever scores them otherwise."""
-        path, folder = Path(data).expanduser(), folder_of(data, self.settings.images)
+        path, folder = home_read(data), folder_of(data, self.settings.images)
         if is_document(path):
             found = document(path, what="the data")
             of_karpathy = any("sentences" in one for one in found.get("images", ()) if isinstance(one, dict))

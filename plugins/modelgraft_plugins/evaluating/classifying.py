@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field as Option
 
-from modelgraft.plugin import Config, InputError, SolvedGraph
+from modelgraft.plugin import Config, InputError, SolvedGraph, home_read
 from modelgraft_plugins.evaluating.measuring import Wanted, by_group, score_of, scored_by
 from modelgraft_plugins.evaluating.reading import as_data, file_in, folder_of, rows_of, texts_of
 from modelgraft_plugins.evaluating.suites import Answer, Data, Field, Item, Note, Report, Suite
@@ -69,7 +69,7 @@ class Classifying(Suite):
 
     def open(self, data: str, *, note: Note) -> Data:
         """Read pictures and their classes."""
-        path = Path(data).expanduser()
+        path = home_read(data)
         names = _names(self.settings.classes)
         _templates(self.settings.templates)  # what is wrong with them is told before the graph has seen a picture
         if path.is_dir():
@@ -163,7 +163,7 @@ def _templates(word: str) -> Sequence[str]:
 
 def _lines(file: str, what: str) -> list[str]:
     try:
-        found = [line.rstrip("\n") for line in Path(file).expanduser().read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = [line.rstrip("\n") for line in home_read(file).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{what} '{file}' cannot be read: {error}") from error
     if not found:

@@ -25,7 +25,7 @@ from modelgraft.commands import (
     settings_of,
     with_opening,
 )
-from modelgraft.plugin import Config, InputError, ModelgraftError, PluginError, SolvedGraph, contained, said
+from modelgraft.plugin import Config, InputError, ModelgraftError, PluginError, SolvedGraph, contained, home_read, said
 from modelgraft_plugins.evaluating.offered import Offer, offered
 from modelgraft_plugins.evaluating.suites import Suite
 
@@ -128,7 +128,7 @@ def folder_named(word: str) -> Path:
     """The folder that `--out` names."""
     if not word.strip() or word == "-":
         raise typer.BadParameter(f"--out takes a folder, found '{word}'")
-    return Path(word).expanduser()
+    return home_read(word)
 
 
 def _evaluate(  # noqa: PLR0913, PLR0917 typer makes options of the arguments of a command

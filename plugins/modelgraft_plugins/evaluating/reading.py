@@ -11,7 +11,7 @@ from typing import Any
 
 import modelgraft as mg
 from modelgraft.commands import open_dataset, types_of
-from modelgraft.plugin import InputError, choices
+from modelgraft.plugin import InputError, choices, home_read
 from modelgraft_plugins.evaluating.suites import Data, Item, Note, refuse_empty
 
 Plain = Any  # a value as JSON has it
@@ -39,7 +39,7 @@ def document(name: str | Path, *, what: str) -> dict[str, Any]:
 
     what  it is, such as "the annotations"
     """
-    path = Path(name).expanduser()
+    path = home_read(name)
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -87,12 +87,12 @@ def file_in(folder: Path, name: Plain, *, column: str) -> str:
     """The place of a file that a record names, beside the data or in a folder of their own. Raises ValueError for what is no name."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"'{column}' is {name!r}; wanted: the name of a file")
-    return str(folder / Path(name).expanduser())
+    return str(folder / home_read(name))
 
 
 def folder_of(data: str, given: str | None) -> Path:
     """Where files lie that the data name: in the folder that the user gives, else beside the data."""
-    return Path(given).expanduser() if given else Path(data).expanduser().parent
+    return home_read(given) if given else home_read(data).parent
 
 
 def as_data(data: str, items: Sequence[Item], *, files: Iterable[str | Path], media: str, option: str) -> Data:
@@ -106,7 +106,7 @@ def as_data(data: str, items: Sequence[Item], *, files: Iterable[str | Path], me
     if named and not any(path.exists() for path in named):
         raise InputError(f"none of the {len(named)} files that '{data}' names is there, such as '{named[0]}'; {option} says where they are")
     state = hashlib.sha256()
-    read = tuple(Path(file).expanduser() for file in files)
+    read = tuple(home_read(file) for file in files)
     for item in items:
         state.update(
             json.dumps([item.id, item.group, item.error, dict(item.facts), _told(item.inputs)], sort_keys=True, default=repr).encode()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field as Option
 
-from modelgraft.plugin import Config, InputError
+from modelgraft.plugin import Config, InputError, home_read
 from modelgraft_plugins.evaluating.measuring import Wanted, rehearse, score_of, scored_by
 from modelgraft_plugins.evaluating.reading import as_data, file_in, folder_of, rows_of, texts_of
 from modelgraft_plugins.evaluating.suites import Answer, Data, Field, Item, Note, Report, Suite
@@ -45,7 +45,7 @@ class Recognising(Suite):
     def open(self, data: str, *, note: Note) -> Data:
         """Read sounds and transcripts."""
         rehearse(*self._figures())
-        path, folder = Path(data).expanduser(), folder_of(data, self.settings.sounds)
+        path, folder = home_read(data), folder_of(data, self.settings.sounds)
         if path.is_dir():
             files = sorted(path.rglob(TRANSCRIPTS))
             if not files:

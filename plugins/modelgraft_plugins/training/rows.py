@@ -9,13 +9,12 @@ import threading
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelgraft.commands import Dataset, GraphInput
-from modelgraft.plugin import InputError, Port, choices, option
+from modelgraft.plugin import InputError, Port, choices, home_read, option
 from modelgraft_plugins.training.columns import Column, packed_inputs
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ def _state_of(value: Any) -> bytes:
     if not isinstance(value, str) or len(value) > LONGEST_NAME:
         return b"-"
     try:
-        found = Path(value).expanduser().stat()
+        found = home_read(value).stat()
     except (OSError, ValueError, RuntimeError):
         return b"-"
     return b"%d %d " % (found.st_size, found.st_mtime_ns)

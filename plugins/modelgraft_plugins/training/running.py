@@ -9,7 +9,7 @@ from typing import Any
 
 import modelgraft as mg
 from modelgraft.commands import given_over
-from modelgraft.plugin import GraphError, InputError, SolvedGraph, choices, nearest
+from modelgraft.plugin import GraphError, InputError, SolvedGraph, choices, home_read, nearest
 from modelgraft_plugins.training.asked import Asked
 from modelgraft_plugins.training.chosen import chosen_stages, stage_run
 from modelgraft_plugins.training.events import require_tensorboard
@@ -85,7 +85,7 @@ def train(  # noqa: PLR0913 each is an option of the command
         require_tensorboard()
     is_main = processes(on_cpu=device == "cpu").is_main
     asked = Asked(
-        out=Path(out).expanduser(), device=device, init=init, resumes=resume, forces=force, skips=skip_bad, offline=offline,
+        out=home_read(out), device=device, init=init, resumes=resume, forces=force, skips=skip_bad, offline=offline,
         note=note if note is not None and is_main else (lambda _text: None), screen=screen, tensorboard=tensorboard,
     )  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}

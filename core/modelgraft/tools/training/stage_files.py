@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelgraft.kernel.words.graph import GraphSpec, Value
+from modelgraft.records.homes import home_read
 
 
 def data_beside(value: Value, graph: GraphSpec) -> str:
     """What a `data` or `valid` names, as it is opened: a name within a file of a graph is looked for beside that file."""
     name = str(value.value)
-    if value.origin.layer not in ("file", "base") or Path(name).expanduser().is_absolute():
+    if value.origin.layer not in ("file", "base") or home_read(name).is_absolute():
         return name
     home = value.home or (value.origin.place.file if value.origin.place is not None else "")
     folder = Path(home).parent if home else (graph.path.parent if graph.path is not None else Path())
@@ -19,7 +20,7 @@ def data_beside(value: Value, graph: GraphSpec) -> str:
 
 def data_file(value: Value, graph: GraphSpec) -> Path | None:
     """The file that a `data` names, where it is one and there."""
-    path = Path(data_beside(value, graph)).expanduser()
+    path = home_read(data_beside(value, graph))
     try:
         return path if path.is_file() else None
     except (OSError, ValueError):

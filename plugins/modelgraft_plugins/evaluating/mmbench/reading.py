@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelgraft.plugin import InputError, choices
+from modelgraft.plugin import InputError, choices, home_read
 
 LETTERS = string.ascii_uppercase
 NEEDED = ("index", "question", "image", "A", "B")
@@ -81,7 +81,7 @@ class Table:
 
 def open_table(name: str) -> Table:
     """Look at a table. Raises InputError with the rows that are wrong, the first few in words."""
-    path = Path(name).expanduser()
+    path = home_read(name)
     columns = _columns(path)
     seen: dict[str, str] = {}
     options: dict[int, int] = {}
