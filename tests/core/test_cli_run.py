@@ -191,6 +191,7 @@ def test_a_pattern_and_a_folder_are_a_batch_in_the_order_of_their_numbers(run):
         ("", "input 'image': found nothing, wanted a file"),
         ("a\0b", "input 'image'"),
         ("words.png", "input 'image': 'words.png' is no picture"),
+        ("lost.png", "input 'image': 'lost.png' is a link to 'elsewhere.png', which is not there; wanted: a picture"),
         ("\udcff.png", "there is no file"),
     ],
 )
@@ -198,10 +199,19 @@ def test_a_picture_that_is_none_is_named(run, word, message):
     """Input and file."""
     Path("empty").mkdir()
     Path("words.png").write_text("words")
+    Path("lost.png").symlink_to("elsewhere.png")
     Path("sees.yaml").write_text(SEES)
     code, _, err = run("run", "sees.yaml", "--input", f"image={word}")
     assert code == 1
     assert message in err
+
+
+def test_a_record_that_names_nothing_is_told_so(run):
+    """The name of no letter is that of the working folder to the system."""
+    Path("sees.yaml").write_text(SEES)
+    Path("rows.jsonl").write_text('{"image": ""}\n')
+    assert run("map", "sees.yaml", "rows.jsonl", "--out", "out.jsonl")[0] == 1
+    assert "input 'image': found nothing, wanted the file of a picture" in json.loads(Path("out.jsonl").read_text())["error"]
 
 
 def test_one_bad_picture_of_a_pattern_is_named(run):

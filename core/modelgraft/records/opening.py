@@ -36,13 +36,17 @@ def open_named(source: FileOrBytes, *, name: str, wanted: str, find: FindFile = 
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{len(source):,} bytes", io.BytesIO(bytes(source))
-    text = os.fspath(source)
+    if not (text := os.fspath(source)):
+        raise InputError(f"{name}: found nothing, wanted the file of {wanted}")
     try:
         return f"'{text}'", _bounded(find(text).open("rb"), text, name)
     except FileNotFoundError as error:
         if "://" in text:
             raise InputError(f"{name}: '{text}' is an address, and nothing is fetched from one; wanted: the file of {wanted}") from error
-        near = nearest(Path(text).name, _siblings(plain_path(text)))
+        place = plain_path(text)
+        if place.is_symlink():
+            raise InputError(f"{name}: '{text}' is a link to '{place.readlink()}', which is not there; wanted: {wanted}") from error
+        near = nearest(place.name, _siblings(place))
         raise InputError(f"{name}: there is no file '{text}'; wanted: {wanted}. {near}".rstrip()) from error
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name is a ValueError, no home folder a RuntimeError
         raise InputError(
