@@ -27,6 +27,7 @@ from modelgraft.plugin import (
     in_turn,
     make_inputs,
 )
+from modelgraft_plugins.onnx.chosen_rows import choose_early
 from modelgraft_plugins.onnx.constants import drop_unused, turn, unread
 from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.quiet import muted
@@ -149,6 +150,7 @@ def trace(
     graph = program.model.graph
     _keep_apart(graph, {*inputs, *outputs})
     streamline(graph)
+    choose_early(program.model)
     if improve is not None:
         improve(graph)
     drop_unused(graph)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from modelgraft.plugin import AsGraph, Port, Signature
+from modelgraft_plugins.onnx.chosen_rows import choose_early
 from modelgraft_plugins.onnx.exporting import Flat, Joined
 from modelgraft_plugins.onnx.widening import widen
 
@@ -50,6 +51,7 @@ def _written(
         return None
     outputs = {name: (graph.widened(value), _axes(port)) for value, (name, port) in zip(found, signature.outputs, strict=True)}
     model = graph.model(outputs, dtype=torch.float32)
+    choose_early(model)
     widen(model.graph)
     return model
 
