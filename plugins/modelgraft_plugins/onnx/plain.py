@@ -13,7 +13,6 @@ import torch
 
 from modelgraft.plugin import CHECKED, ExportError, Parity, Signature, give_back_files, make_inputs, parity_of
 from modelgraft_plugins.onnx import store
-from modelgraft_plugins.onnx.as_stored import store_as_they_lie, turn_back
 from modelgraft_plugins.onnx.calling import Exported
 from modelgraft_plugins.onnx.exporting import Given, Halved, ahead, answering, export, in_order, open_fresh
 from modelgraft_plugins.onnx.keys import OPSET, WEIGHT_BITS
@@ -58,7 +57,6 @@ def derive(kept: store.Entry, signature: Signature, precision: str, folder: Path
     graph = folder / store.GRAPH
     try:
         cases, model = _cases(signature), ir.load(kept.folder / store.GRAPH)
-        turn_back(model.graph)
         expected = ahead(Exported(open_fresh(kept.folder / store.GRAPH), device="cpu"), cases)
         give_back_files()
         before = {name: float(kept.manifest["parity"][name]) for name in ("absolute", "relative", "overall")}
@@ -132,8 +130,6 @@ def _put_together(
     with answering(module, partial(ahead, module, cases)) as told:
         if (model := write()) is None:
             return None
-        if precision == "float32":
-            store_as_they_lie(model.graph)
         proof = partial(_compared, told, graph, precision, opened, cases)
         return _Made(written=True), bring([graph], precision, proof, unwritten={graph: model})
 

@@ -15,7 +15,6 @@ from modelgraft_plugins.onnx.constants import lazy_in
 
 PAGE = 1024  # float32 numbers in 4096 bytes, the distance at which rows share lines of the first cache (64 sets of 64 bytes)
 WIDER = 32  # columns that are added: two cache lines, and a whole block of blockwise weights
-WIDENED = "widened"  # under which a constant notes the one that it was before, and which axis was made wider
 # What may stand between the matrices: it takes numbers one by one, and gives a finite one for a finite one.
 BETWEEN = frozenset({"Add", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mul", "Relu", "Sigmoid", "Softplus", "Sub", "Tanh"})
 
@@ -97,8 +96,7 @@ def _pad(graph: Graph, node: Node, place: int, *, axis: int) -> None:
         extent = [(0, WIDER if index == axis else 0) for index in range(len(shape))]
         before = old.const_value
         wider = [size + more for size, (_, more) in zip(shape, extent, strict=True)]
-        made = lazy_in(graph, name, lambda: numpy.pad(before.numpy(), extent), wider, before.dtype)
-        made.meta[WIDENED] = (old, axis)
+        lazy_in(graph, name, lambda: numpy.pad(before.numpy(), extent), wider, before.dtype)
     node.replace_input_with(place, graph.initializers[name])
     if not old.uses() and old.name in graph.initializers:
         del graph.initializers[old.name]
