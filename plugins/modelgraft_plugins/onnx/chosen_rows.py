@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelgraft_plugins.onnx.widening import matrix_of
+from modelgraft_plugins.onnx.widening import constant_in, matrix_of
 
 TOKENS = 1  # the axis of [batch tokens width]
 AXES = 3
@@ -82,6 +82,8 @@ def _places(node: Node) -> tuple[int, ...]:
 
 
 def _move(graph: Graph, choice: Node, alone: list[Node]) -> None:
+    import numpy
+
     place, rows = choice.inputs[1], dict[Value, Value]()
     for node in alone:
         for index in _places(node):
@@ -91,29 +93,20 @@ def _move(graph: Graph, choice: Node, alone: list[Node]) -> None:
     for node in alone:
         _set_short(node.outputs[0])
     if choice.inputs[0].producer() in alone:
-        choice.replace_input_with(1, _number(graph, "row.0", 0))
+        choice.replace_input_with(1, constant_in(graph, "row", numpy.array(0)))
 
 
 def _row(graph: Graph, before: Node, value: Value, place: Value) -> Value:
     """The token of a place, [batch 1 width]."""
+    import numpy
     import onnx_ir as ir
 
     number = int(place.const_value.numpy())
-    made = ir.node("Gather", [value, _number(graph, f"row.{number}.kept", [number])], attributes={"axis": TOKENS})
+    made = ir.node("Gather", [value, constant_in(graph, "rows", numpy.array([number]))], attributes={"axis": TOKENS})
     graph.insert_before(before, [made])
     made.outputs[0].shape, made.outputs[0].type = value.shape, value.type
     _set_short(made.outputs[0])
     return made.outputs[0]
-
-
-def _number(graph: Graph, name: str, number: int | list[int]) -> Value:
-    import numpy
-    import onnx_ir as ir
-
-    if name not in graph.initializers:
-        tensor: Any = ir.tensor(numpy.array(number, numpy.int64), name=name)
-        graph.register_initializer(ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor))
-    return graph.initializers[name]
 
 
 def _is_sequence(value: Value) -> bool:

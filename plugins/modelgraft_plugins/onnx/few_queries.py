@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelgraft_plugins.onnx.constants import drop_unused
+from modelgraft_plugins.onnx.widening import constant_in, matrix_of
 
 LEAST_GAIN = 1.25  # how many times fewer products it must take: those of a head are narrow, and none of their matrices is packed
 TURN = (0, 2, 1, 3)  # [batch tokens heads d] <-> [batch heads tokens d]
@@ -37,13 +38,12 @@ class Product(NamedTuple):
     """What a memory is brought to keys or values by.
 
     memory  [batch m w]
-    weight  the constant matrix, [w h*d]; where `turned`, [h*d w]
+    weight  the constant matrix, [w h*d]
     bias    [h*d], where there is one
     """
 
     memory: Value
     weight: Value
-    turned: bool
     bias: Value | None
 
 
@@ -106,7 +106,7 @@ def _attending(node: Node) -> Attending | None:
     if own is None or memory is None or _sizes(values.memory.shape) != memory:
         return None
     (q, wide), (m, w) = own, memory
-    fits = all(tuple(one.weight.shape) == ((wide, w) if one.turned else (w, wide)) for one in (keys, values))
+    fits = all(tuple(one.weight.shape) == (w, wide) for one in (keys, values))
     return Attending(node, keys, values, q, m, w, h, wide // h) if fits else None
 
 
@@ -122,13 +122,9 @@ def _product(value: Value) -> Product | None:
     if node is not None and node.op_type == "Add" and not node.domain:
         bias = next((one for one in node.inputs if one.const_value is not None and len(one.const_value.shape) == 1), None)
         node = next((_alone(one) for one in node.inputs if one is not bias), None) if bias is not None else None
-    if node is None or node.op_type not in {"MatMul", "FusedMatMul"} or node.inputs[1].const_value is None:
+    if node is None or (weight := matrix_of(node)) is None:
         return None
-    facts = {name: entry.value for name, entry in node.attributes.items()}
-    turned, weight = bool(facts.pop("transB", 0)), node.inputs[1]
-    is_plain = facts.pop("alpha", 1.0) == 1.0 and not any(facts.values())
-    is_matrix = len(weight.const_value.shape) == 2 and weight.const_value.dtype.name == "FLOAT"
-    return Product(node.inputs[0], weight, turned, bias) if is_plain and is_matrix else None
+    return Product(node.inputs[0], weight, bias)
 
 
 def _alone(value: Value) -> Node | None:
@@ -141,6 +137,7 @@ def _change(graph: Graph, one: Attending) -> None:
 
     Its scores are scaled by what one of the heads would scale them by.
     """
+    import numpy
     import onnx_ir as ir
 
     made: list[Node] = []
@@ -150,7 +147,7 @@ def _change(graph: Graph, one: Attending) -> None:
         return made[-1].outputs[0]
 
     def shape(*sizes: int) -> Value:
-        return _shape(graph, *sizes)
+        return constant_in(graph, "sizes", numpy.array(sizes, numpy.int64))
 
     scale = one.node.attributes["scale"].value if "scale" in one.node.attributes else one.d**-0.5
     split = put("Transpose", put("Reshape", one.node.inputs[0], shape(0, one.q, one.h, one.d)), perm=TURN)  # [batch h q d]
@@ -169,18 +166,5 @@ def _change(graph: Graph, one: Attending) -> None:
 
 def _by_heads(put: Callable[..., Value], shape: Callable[..., Value], one: Attending, product: Product, axes: str) -> Value:
     """A matrix as one for each head, [h d w] or [h w d]."""
-    turned = product.turned
-    split = put("Reshape", product.weight, shape(*((one.h, one.d, one.w) if turned else (one.w, one.h, one.d))))
-    lying = "h d w" if turned else "w h d"
-    return split if lying == axes else put("Transpose", split, perm=[lying.split().index(axis) for axis in axes.split()])
-
-
-def _shape(graph: Graph, *sizes: int) -> Value:
-    import numpy
-    import onnx_ir as ir
-
-    name = f"sizes.{'.'.join(map(str, sizes))}"
-    if name not in graph.initializers:
-        tensor: Any = ir.tensor(numpy.array(sizes, numpy.int64), name=name)
-        graph.register_initializer(ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor))
-    return graph.initializers[name]
+    split = put("Reshape", product.weight, shape(one.w, one.h, one.d))
+    return put("Transpose", split, perm=["whd".index(axis) for axis in axes.split()])

@@ -22,15 +22,14 @@ from modelgraft_plugins.onnx.sessions import open_session
 BATCH, QUERIES, VECTORS, WIDE, HEADS, EACH = 2, 3, 17, 7, 5, 4
 
 
-def attending(path, *, queries=QUERIES, vectors=VECTORS, biases=True, turned=False, mask=False, causal=0, read=False):
+def attending(path, *, queries=QUERIES, vectors=VECTORS, biases=True, mask=False, causal=0, read=False):
     """Write a graph that attends to keys and values made of a memory; gives what it is made of."""
     draw = numpy.random.default_rng(0)
     held = {name: draw.standard_normal((WIDE, HEADS * EACH), numpy.float32) for name in ("keys", "values")}
     held |= {f"{name}.bias": draw.standard_normal(HEADS * EACH, numpy.float32) for name in ("keys", "values")}
     nodes = []
     for name in ("keys", "values"):
-        facts = {"domain": "com.microsoft", "transB": 1} if turned else {}
-        nodes.append(helper.make_node("FusedMatMul" if turned else "MatMul", ["memory", name], [f"{name}.plain"], **facts))
+        nodes.append(helper.make_node("MatMul", ["memory", name], [f"{name}.plain"]))
         if biases:
             nodes.append(helper.make_node("Add", [f"{name}.plain", f"{name}.bias"], [f"{name}.all"]))
     given = ["x", *(f"{name}.{'all' if biases else 'plain'}" for name in ("keys", "values")), *(["mask"] if mask else [])]
@@ -38,12 +37,11 @@ def attending(path, *, queries=QUERIES, vectors=VECTORS, biases=True, turned=Fal
     outputs = ["y", *([given[1]] if read else [])]
     shapes = {"x": ("batch", queries, HEADS * EACH), "memory": ("batch", vectors, WIDE), "mask": (queries, vectors)}
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in ("x", "memory", *(["mask"] if mask else []))]
-    lying = {name: array.T.copy() if turned and array.ndim > 1 else array for name, array in held.items()}
     graph = helper.make_graph(
         nodes, "attending", inputs, [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in lying.items()],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
     )  # fmt: skip
-    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", 23)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     return held
 
@@ -60,11 +58,10 @@ def by_loops(x, memory, held, *, biases):
     return found
 
 
-@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("biases", [False, True])
-def test_heads_that_become_queries_find_what_they_found(biases, turned, tmp_path):
-    """With biases of keys, which softmax does not see, and of values; with matrices as they lie in a checkpoint as well."""
-    held = attending(tmp_path / "model.onnx", biases=biases, turned=turned)
+def test_heads_that_become_queries_find_what_they_found(biases, tmp_path):
+    """With biases of keys, which softmax does not see, and of values."""
+    held = attending(tmp_path / "model.onnx", biases=biases)
     changed = laid_out(tmp_path / "model.onnx")
     assert changed is not None
     (one,) = [node for node in onnx.load_from_string(changed).graph.node if node.op_type == "Attention"]
