@@ -262,6 +262,47 @@ def test_an_answer_that_cannot_be_written_is_an_error(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: the answer cannot be written to stdout: No space left on device\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell closes streams there")
+@pytest.mark.parametrize(
+    "words", [("graphs",), ("--version",), ("run", "--help"), ("check", "toy.yaml", "--json"), ("run", "no.yaml", "--json")]
+)
+@pytest.mark.parametrize(("stdout", "why"), [(">&-", "it is not open for writing"), (">/dev/full", "No space left on device")])
+def test_no_answer_is_lost_without_a_word(tmp_path, words, stdout, why):
+    """Whoever writes it, typer among them: a stdout that is closed or full is told once, with 1."""
+    (tmp_path / "toy.yaml").write_text("modelgraft: 1\n" + toys.DIAMOND, encoding="utf-8")
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {stdout}', "sh", *command(*words)], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    told = f"error: the answer cannot be written to stdout: {why}\n"
+    assert (done.returncode, done.stdout, done.stderr.count(told)) == (1, "", 1), done.stderr
+    assert ("no.yaml" in done.stderr) == ("no.yaml" in words)  # what the answer would have said is told beside it
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell closes streams there")
+def test_who_answers_nothing_needs_no_stdout(tmp_path):
+    """A run whose outputs go into files."""
+    (tmp_path / "toy.yaml").write_text("modelgraft: 1\n" + toys.DIAMOND, encoding="utf-8")
+    words = command("run", "toy.yaml", "--input", "text=abcd", "--output", "text=out.txt")
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], cwd=tmp_path, env=environment(), capture_output=True, check=False)
+    assert (done.returncode, (tmp_path / "out.txt").read_text(encoding="utf-8")) == (0, "AB-CD\n"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes there are never without waiting")
+def test_a_reader_that_is_slow_gets_the_whole_answer(tmp_path):
+    """Also where who shares the pipe has set it to refuse what does not fit at once."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with subprocess.Popen(command("schema"), cwd=tmp_path, env=environment(), stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        time.sleep(1)  # the pipe is full soon: the schema is longer than the 64 KiB that Linux gives it
+        with os.fdopen(ours, "rb") as answer:
+            said = answer.read()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")
+    assert len(said) > 65_536
+    assert "properties" in json.loads(said)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 @pytest.mark.parametrize(
     "code",

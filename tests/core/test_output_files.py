@@ -53,6 +53,20 @@ def test_a_word_that_names_no_file_is_refused_and_nothing_is_made(run, words, fi
     assert sorted(Path().iterdir()) == before
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="file descriptors have no names here")
+@every_writer
+def test_the_name_of_a_stream_names_no_file(run, words):
+    """What is open there would be taken from whoever has it: /dev/stdout leads to a file where stdout was sent into one."""
+    with Path("open.txt").open("w+") as file:
+        link = Path("link.jsonl")
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        for name in (f"/dev/fd/{file.fileno()}", f"/proc/{os.getpid()}/fd/{file.fileno()}", str(link)):
+            code, _, err = run(words, name)
+            assert (code, f"output '{name}' stands for what is open already" in err or "is there already" in err) == (1, True)
+        assert os.path.samestat(Path("open.txt").stat(), os.fstat(file.fileno()))
+    link.unlink()
+
+
 @every_writer
 def test_what_is_no_ordinary_file_is_refused_and_stays(run, words):
     """A pipe, or a device such as that of nothing, belongs to everybody: a file in its place would take it from them."""

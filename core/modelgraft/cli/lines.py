@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelgraft.cli.completing import completing
 from modelgraft.cli.interrupts import TERMINATED
+from modelgraft.cli.screen import Unwritten
 from modelgraft.kernel.words.errors import Cancelled, ModelgraftError, where_of
 from modelgraft.kernel.words.guard import said
 from modelgraft.records.json_text import json_text
@@ -37,10 +38,10 @@ class LineTaker(ABC):
         """Do one line."""
 
     def take(self, line: str) -> None:
-        """Do one line, tell whatever is wrong with it, and count it as failed; a stop is raised."""
+        """Do one line, tell whatever is wrong with it, and count it as failed; a stop is raised, and that nobody gets the answers."""
         try:
             self.do(line)
-        except (KeyboardInterrupt, BrokenPipeError, Cancelled):
+        except (KeyboardInterrupt, BrokenPipeError, Unwritten, Cancelled):
             raise
         except ModelgraftError as error:
             self.fail(error.unworded, type(error).__name__, error)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
 import os
 import sys
 
 from modelgraft.cli import STOPPED_DOCUMENT
+from modelgraft.cli.answers import answers
 from modelgraft.cli.beside import another, stream
 from modelgraft.cli.interrupts import STOPPED, Interrupts
 
 TYPE_CHECKING = False  # as in typing, which is not imported here
 
 if TYPE_CHECKING:
-    from typing import IO, Any, NoReturn, TextIO
+    from typing import NoReturn, TextIO
 
 THREADS = "modelgraft-"  # how the names of threads begin in which nodes run
 SHOW_CURSOR = b"\033[?25h"  # the live view hides it
@@ -46,7 +46,7 @@ class Process:
         from modelgraft.cli import stray  # after the signals are heard: it imports threading
 
         stray.listen()
-        self.answers = sys.stdout = _answers(self._stdout)
+        self.answers = sys.stdout = answers(self._stdout, encoding=getattr(sys.stdout, "encoding", None) or "utf-8")
 
     def begin(self) -> None:
         """Let Python look for garbage from now on, in what is made from now on: the command is about to do its work."""
@@ -83,9 +83,9 @@ class Process:
             self.answers.close()
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             return code or 1
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 `Unwritten`, which is not imported where nothing is written
             if code == 0:  # else it was told what went wrong, this perhaps
-                sys.stderr.write(f"error: the answer cannot be written to stdout: {error.strerror}\n")
+                sys.stderr.write(f"error: {error}\n")
             return code or 1
         return code
 
@@ -161,11 +161,11 @@ def _is_written(number: int) -> bool:
 
 
 def _real_stdout() -> int:
-    """Keep stdout under another number and let 1 be what 2 is; what the caller has closed leads nowhere."""
+    """Keep stdout under another number and let 1 be what 2 is; in place of one that the caller has closed, what nobody can write to."""
     try:
         kept = _above_standard(1)
     except OSError:
-        kept = _devnull()
+        kept = _devnull(os.O_RDONLY)
     try:
         os.dup2(2, 1)
     except OSError:
@@ -194,17 +194,6 @@ def _above_standard(number: int) -> int:
     return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _devnull() -> int:
-    opened = os.open(os.devnull, os.O_RDWR)
+def _devnull(mode: int = os.O_RDWR) -> int:
+    opened = os.open(os.devnull, mode)
     return opened if opened > 2 else _above_standard(opened)
-
-
-def _answers(number: int) -> IO[str]:
-    """A text stream of it: line by line to a terminal, in the letters that it can show."""
-    if os.isatty(number):
-        return _text(number, encoding=getattr(sys.stdout, "encoding", None) or "utf-8", errors="replace", line_buffering=True)
-    return _text(number)
-
-
-def _text(number: int, **how: Any) -> IO[str]:  # Any: what TextIOWrapper takes
-    return io.TextIOWrapper(os.fdopen(number, "wb"), **{"encoding": "utf-8", "errors": "backslashreplace", **how})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,16 @@ from modelgraft.records.readers import for_command
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
+class Unwritten(InputError):
+    """An answer that stdout does not take: it is closed, or the disk behind it is full."""
+
+    @classmethod
+    def by(cls, error: OSError) -> Unwritten:
+        """What is raised for what the system said."""
+        why = "it is not open for writing" if error.errno == errno.EBADF else error.strerror
+        return cls(f"the answer cannot be written to stdout: {why}")
+
+
 @contextlib.contextmanager
 def _told_of_stdout() -> Iterator[None]:
     try:
@@ -23,7 +34,7 @@ def _told_of_stdout() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InputError(f"the answer cannot be written to stdout: {error.strerror}") from error
+        raise Unwritten.by(error) from error
 
 
 @dataclass
@@ -62,7 +73,7 @@ class Screen:
         self.write(for_command(text) + "\n")
 
     def write(self, text: str) -> None:
-        """Answer with a text as it is. Raises BrokenPipeError when the reader has left, InputError when there is no room."""
+        """Answer with a text as it is. Raises BrokenPipeError when the reader has left, Unwritten when there is no room."""
         with _told_of_stdout():
             self.out.write(text)
 
@@ -97,8 +108,10 @@ class Screen:
             return
         try:
             self.document({"ok": False, "error": error})
-        except InputError as unwritten:
-            self.note(f"error: {unwritten}\nerror: {error['message']}")
+            self.flush()
+        except Unwritten as unwritten:
+            for message in dict.fromkeys((str(unwritten), error["message"])):  # once, where this is what went wrong
+                self.note(f"error: {message}")
 
     def problems(self, problems: Sequence[Problem], *, kind: str) -> None:
         """Say every problem of a graph."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from modelgraft.records.record_type import Types
 
 _PROMISING = frozenset({".npy", ".safetensors", ".pdf", ".zip"})  # what promises something else than text, beside the files of media
+STREAMS = re.compile(r"/proc/[^/]+(/task/[^/]+)?/fd|/dev/fd")  # where file descriptors have names: of Linux, and of other systems
+LINKS = 40  # as many as Linux follows
 _OF_NUMBERS = frozenset({".npy", ".safetensors"})
 _OF_TEXT = frozenset({".json", ".csv", ".tsv", ".html"})  # what holds text, although media are written into it too
 
@@ -69,8 +72,11 @@ def file_named(word: str | os.PathLike[str]) -> Path:
 def check_writable(path: Path) -> None:
     """Raise InputError when a file cannot be put there: before the work, not after it.
 
-    A file appears whole under its name, in place of what has it: that would take a device or a pipe from everybody who uses it.
+    A file appears whole under its name, in place of what has it: that would take a device or a pipe from everybody who uses it, and from
+    /dev/stdout or /dev/fd/3 the file that is open there.
     """
+    if _is_open_stream(path):
+        raise InputError(f"output '{path}' stands for what is open already; name a file, or none: what is given none goes to stdout")
     folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if path.is_dir():
         raise InputError(f"output '{path}' is a folder; name a file in it")
@@ -80,6 +86,17 @@ def check_writable(path: Path) -> None:
         raise InputError(f"output '{path}' cannot be written: there is no folder '{folder}'")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise InputError(f"output '{path}' cannot be written: no permission in '{folder}'")
+
+
+def _is_open_stream(path: Path) -> bool:
+    """Whether a name is that of a file descriptor, perhaps by way of links."""
+    for _ in range(LINKS):
+        if STREAMS.fullmatch(os.path.realpath(path.parent)):
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return False
 
 
 def _writer(value: Any, path: Path, say: Say) -> Callable[[Path], None]:
