@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ MODELS: Mapping[str, tuple[str, str]] = {
 
 
 def load(config: RapidOCR, _context: LoadContext) -> Reader:
-    """Open the three models, on the CPU.
+    """Open the three models, on the CPU, by an onnxruntime that reports nothing to its makers.
 
     Raises SourceError when the installed package does not hold the files that were tried out.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which it asks when it is imported, and that is below
     parameters: dict[str, Any] = {"Global.text_score": config.min_score, "Global.log_level": "error"}
     for step, (name, sha256) in MODELS.items():
         parameters[f"{step}.model_path"] = str(_model_file(name, sha256))

@@ -11,7 +11,8 @@ SCRIPT = '''\
 
     python run.py NODE.PORT=FILE.npy ...     tensors in; writes NODE.PORT.npy for whatever can be computed from them (_ for /)
 """
-import argparse, importlib.util, json, pathlib, platform
+import argparse, importlib.util, json, os, pathlib, platform
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime tells its makers of each session
 import numpy, onnxruntime
 
 here = pathlib.Path(__file__).parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,6 +30,10 @@ SPIN_US = 20
 
 AS_THEY_LIE: Mapping[str, str] = {"session.disable_prepacking": "1"}  # matrices are read where the file is mapped, and not packed
 
+# By itself onnxruntime (1.29 and newer) tells its makers of every session: the name of the graph, sums over its weights, how long it ran.
+# What it could not send it keeps in the home folder, in a file that is open for as long as the process lives. It asks when it is imported.
+SILENT = ("ORT_DISABLE_TELEMETRY", "1")
+
 SLOWER = (
     "SkipLayerNormFusion",
 )  # its operator takes six times as long on a CPU as the Add and the LayerNormalization it stands for (1.31)
@@ -36,10 +41,11 @@ SLOWER = (
 
 @cache
 def runtime() -> Any:
-    """Import onnxruntime (`Any`: it has no types), and refuse one that cannot be what was installed.
+    """Import onnxruntime (`Any`: it has no types), and refuse one that cannot be what was installed. It sends no reports: see SILENT.
 
     Raises PluginError when it is missing, or when two distributions have overwritten each other.
     """
+    os.environ.setdefault(*SILENT)
     try:
         # numpy first, and whole: onnxruntime asks for an inner module of it before its package, and an import of torch in another thread
         # for the package first. Each would wait for what the other holds, and Python ends that by handing one of them out half made.

@@ -191,3 +191,20 @@ def test_nothing_but_the_backend_opens_sessions():
     others = [path for path in plugins.rglob("*.py") if path.parent.name != "onnx" and path.name != "exported_script.py"]
     assert len(others) > 300
     assert not [path for path in others if re.search(r"^\s*(import|from) onnxruntime", path.read_text(encoding="utf-8"), re.MULTILINE)]
+
+
+def test_onnxruntime_sends_no_reports_and_keeps_none(tmp_path):
+    """Unless a user asks it to: nothing of it lies in the home folder, and a process that has opened a graph has no such file open."""
+    write_graph(tmp_path / "graph.onnx")
+    code = (
+        "import os, sys; from pathlib import Path; from modelgraft_plugins.onnx.runtime import open_file; open_file(Path(sys.argv[1]));"
+        "print([os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')])"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    own = {name: text for name, text in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS"}}
+    own |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+    command = [sys.executable, "-c", code, str(tmp_path / "graph.onnx")]
+    said = subprocess.run(command, env=own, capture_output=True, text=True, check=True).stdout
+    assert ".onnxruntime" not in said
+    assert [path for path in home.rglob("*") if "onnxruntime" in path.name] == []
