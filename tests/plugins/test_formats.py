@@ -188,6 +188,15 @@ def test_every_way_of_splitting_gives_the_text_back(split):
     )
 
 
+@pytest.mark.parametrize(
+    ("merges", "written"), [(["a t"], ["a t"]), (["#version x"], [["#version", "x"]]), (["a t", "at  "], [["a", "t"], ["at", " "]])]
+)
+def test_merges_are_written_as_texts_unless_one_could_be_taken_for_another_thing(merges, written):
+    """A text is read sooner than a pair; the package `tokenizers` takes one that begins with #version for a remark."""
+    content = bpe.tokenizer_json(byte_vocabulary(), merges, split="gpt-2", special=[], added=[], first=None)
+    assert content["model"]["merges"] == written
+
+
 def test_an_unknown_way_of_splitting_is_named():
     with pytest.raises(ValueError, match="splits text in the way 'odd'; the ways known are gpt-2, default, smollm"):
         bpe.tokenizer_json(["a"], [], split="odd", special=[], added=[], first=None)

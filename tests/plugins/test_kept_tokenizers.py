@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import transformers as hf
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
 
 from modelgraft.sources import kept, seals
 from modelgraft_plugins import kept_tokenizers
@@ -232,6 +232,17 @@ def test_one_that_was_changed_after_it_was_built_is_kept_for_those_who_read_text
     kept = open_tokenizer(folder, writes=False)
     assert isinstance(kept, Kept)
     assert rows_of(kept, TEXTS, most=9) == hf.AutoTokenizer.from_pretrained(folder)(list(TEXTS), truncation=True, max_length=9).input_ids
+
+
+def test_what_is_kept_has_a_text_for_each_merge_and_is_the_same_tokenizer(tmp_path: Path, cache: Path):
+    """A text is read sooner than a pair."""
+    theirs = open_tokenizer(saved(tmp_path / "files", clip_bpe()))
+    (place,) = cache.glob("[!.]*.json")
+    text = seals.read_sealed(place)["tokenizer"]
+    merges = json.loads(text)["model"]["merges"]
+    assert merges
+    assert all(isinstance(merge, str) for merge in merges)
+    assert json.loads(Tokenizer.from_str(text).to_str())["model"] == json.loads(theirs.backend_tokenizer.to_str())["model"]
 
 
 def whisper() -> Any:

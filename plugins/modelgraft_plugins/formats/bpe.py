@@ -69,9 +69,16 @@ def tokenizer_json(
             "byte_fallback": False,
             "ignore_merges": split == "llama-bpe",  # whole words of the vocabulary first, as that tokenizer does
             "vocab": {token: id for id, token in enumerate(tokens)},
-            "merges": [merge.split(" ", 1) for merge in merges],
+            "merges": _listed(merges),
         },
     }
+
+
+def _listed(merges: Sequence[str]) -> list[str] | list[list[str]]:
+    """Merges as the package `tokenizers` reads them soonest, which is a text for each; pairs where one could be taken for another thing."""
+    if all(merge.count(" ") == 1 and not merge.startswith("#version") for merge in merges):
+        return [*merges]
+    return [merge.split(" ", 1) for merge in merges]
 
 
 def _added(id: int, content: str, *, special: bool) -> dict[str, Any]:

@@ -94,6 +94,6 @@ def _tokenizer(tokens: list[str], merges: list[tuple[str, str]]) -> dict[str, An
         "model": {
             "type": "BPE", "dropout": None, "unk_token": END, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
             "fuse_unk": False, "byte_fallback": False, "vocab": {token: id for id, token in enumerate(tokens)},
-            "merges": [list(pair) for pair in merges],
+            "merges": [" ".join(pair) for pair in merges],  # read sooner than pairs; no letter is a space
         },
     }  # fmt: skip
