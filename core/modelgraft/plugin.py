@@ -147,6 +147,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.records.record import Sight as Sight
     from modelgraft.records.record_type import Reading as Reading
     from modelgraft.records.record_type import RecordType as RecordType
+    from modelgraft.records.room import refuse_without_room as refuse_without_room
     from modelgraft.records.sounds import Audio as Audio
     from modelgraft.records.sounds import resample as resample
     from modelgraft.records.vectors import Embedding as Embedding
@@ -299,6 +300,7 @@ _HOMES = {
     "array_of": "records.arrays",
     "as_array": "records.arrays",
     "as_tensor": "records.arrays",
+    "refuse_without_room": "records.room",
     "begin_to_send": "records.publishing",
     "bound_function": "engine.backend",
     "cache_in_use": "sources.storage",
@@ -529,6 +531,7 @@ __all__ = [
     "picked",
     "placed",
     "port",
+    "refuse_without_room",
     "resample",
     "resolve",
     "said",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.asking import asked_by
+from modelgraft.engine.demand import most_demanding
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.engine.needs import Forecast, forecasts
 from modelgraft.kernel.words.graph import Ref
@@ -38,6 +39,8 @@ def print_plan(plan: Plan, screen: Screen, *, export: str) -> None:
     for forecast in forecasts(plan):
         if forecast.limit is not None or any(not need.stays for need in forecast.needs):
             screen.say(_told_of_memory(forecast))
+    if told_of_room := most_demanding(plan.steps).told():
+        screen.say(told_of_room)
     for source, parts in unread_parts(plan.graph).items():
         screen.say(f"no node reads of {source}: {told(parts)}")
     for warning in plan.graph.remarks:

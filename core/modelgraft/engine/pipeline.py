@@ -282,6 +282,7 @@ class Pipeline:
                 self._begin(prepared)
             intake = inputs if isinstance(inputs, Intake) else self._take_in(inputs, known=self._known, needed=prepared.inlets)
             run.count, run.is_single = intake.count, intake.single
+            prepared.demand.refuse(run.count)
             for text in intake.said:
                 run.emit(Warned, text=text)
             hits = self._look_up(prepared, intake, run) if prepared.keyed else {}
@@ -368,8 +369,6 @@ class Pipeline:
         """Add what was told meanwhile to a result: events of a trace, warnings of the run and of what was loaded."""
         if self.opening.trace:
             result.timeline = replace(result.timeline, events=tuple(run.kept))
-        if not (self._loader.has_warnings or run.said):
-            return
         lasting = self._lasting(prepared.plan.steps)
         if not run.is_streamed:  # who streams has heard them as events
             warn_once(lasting, warned=self._warned)

@@ -9,6 +9,7 @@ from typing import Any
 from modelgraft.engine.asking import Branch, branches_of, outputs_of
 from modelgraft.engine.cache import Cache, Outputs
 from modelgraft.engine.calls import Check, port_check
+from modelgraft.engine.demand import Demand, most_demanding
 from modelgraft.engine.engine import Engine
 from modelgraft.engine.intake import Inlet, inlet_of
 from modelgraft.engine.layout import Layout, arguments, arrange
@@ -45,6 +46,7 @@ class Prepared:
     outlets    the wanted outputs
     inlets     the inputs of the graph that its steps read
     keyed      the steps whose results may be kept;  random  the nodes whose results depend on the seed
+    demand     what needs the most memory for a record
     """
 
     plan: Plan
@@ -52,6 +54,7 @@ class Prepared:
     inlets: tuple[Inlet, ...]
     keyed: Mapping[str, Step]
     random: frozenset[str]
+    demand: Demand
     engines: dict[tuple[frozenset[str], bool], Engine] = field(default_factory=dict)
 
     def engine(self, hits: frozenset[str], *, is_observed: bool, make: Callable[[Layout], Engine]) -> Engine:
@@ -112,7 +115,8 @@ def prepare(plan: Plan) -> Prepared:
     keyed = {step.node.name: step for step in plan.steps if step.key and step.node.component.cache}
     within = branches_of(plan.graph.nodes)
     outlets = tuple(_outlet(plan, name, ref, types, within) for name, ref in plan.wanted.items())
-    return Prepared(plan, outlets, tuple(inlet_of(item, types) for item in inputs), keyed, random_nodes(plan.steps))
+    inlets = tuple(inlet_of(item, types) for item in inputs)
+    return Prepared(plan, outlets, inlets, keyed, random_nodes(plan.steps), most_demanding(plan.steps))
 
 
 def _outlet(plan: Plan, name: str, ref: Ref, types: Types, within: Mapping[str, frozenset[Branch]]) -> Outlet:

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelgraft.loops.chosen import Tokens
-from modelgraft.loops.decoder import Session
+from modelgraft.loops.decoder import Session, Weighed
 from modelgraft.loops.finite_logits import check_allowed, check_finite
 from modelgraft.loops.reading import Decode
 from modelgraft.loops.scoring import ScoresAsked, Scoring
 from modelgraft.loops.settings import Settings
 from modelgraft.loops.tensor_sessions import InTensors
+from modelgraft.records.room import refuse_without_room
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+FEWER = "set fewer beams, or a smaller max_new_tokens"
 HOPELESS = -1e9  # the score of what must lose against everything real
 
 
@@ -63,11 +65,13 @@ def search(
 
     given    a session that has read the prompts, once per row
     asked    what each row begins from
-    Raises what `check` raises, and InputError for logits that are not finite.
+    Raises what `check` raises, and InputError for logits that are not finite and for beams that the memory does not suffice for.
     Source of the rules: transformers 5.23, generation/utils.py, _beam_search.
     """
     import torch
 
+    if isinstance(given, Weighed):  # the memory of each row is laid out for each of its beams
+        refuse_without_room(f"{settings.beams:,} beams of a prompt", given.bytes * settings.beams, str(given.device), way=FEWER)
     session = InTensors(given)
     logits = session.logits
     count, width = logits.shape[0], settings.beams

@@ -98,8 +98,9 @@ def stepping(session: Session) -> Callable[[Tokens], Array]:
     return lambda tokens: step(tokens.tensor)
 
 
-class Continuable(Session, Protocol):
-    """A session of one row that can read on as if a longer prompt had been read from the start."""
+@runtime_checkable
+class Weighed(Protocol):
+    """A session that tells what it takes."""
 
     @property
     def bytes(self) -> int:
@@ -110,6 +111,10 @@ class Continuable(Session, Protocol):
     def device(self) -> torch.device | str:
         """Where its memory lies: as a text it is "cpu" or "cuda:0"."""
         ...
+
+
+class Continuable(Session, Weighed, Protocol):
+    """A session of one row that can read on as if a longer prompt had been read from the start."""
 
     def discard(self) -> None:
         """Close it, and free its memory instead of giving it to the next session. It may be called while another session reads."""

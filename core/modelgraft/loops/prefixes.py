@@ -29,7 +29,7 @@ from modelgraft.records.arrays import as_tensor
 from modelgraft.records.owning import is_tensor
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
     from modelgraft.engine.ledger import Holding, Ledger
     from modelgraft.records.arrays import Array
@@ -312,6 +312,16 @@ class _Noted:
         self.holds.said += tokens[0].tolist() if isinstance(tokens, numpy.ndarray) else tokens.unbind(1)
         self.is_known = known
         return logits
+
+    @property
+    def bytes(self) -> int:
+        """See Weighed."""
+        return self.inner.bytes
+
+    @property
+    def device(self) -> device | str:
+        """See Weighed."""
+        return self.inner.device
 
     def reorder(self, rows: Any) -> None:
         """See Session."""

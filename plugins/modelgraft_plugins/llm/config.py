@@ -122,6 +122,10 @@ class LanguageConfig(WritingConfig):
         default=(), description="parts of a frozen model that are trained nevertheless, as a plan counts them"
     )
 
+    def working(self) -> Mapping[str, int]:
+        """Of beams: logits, their log-probabilities, and these added up, in float32 for each."""
+        return {f"{self.beams:,} beams": self.beams * 3 * 4 * (self.vocab_size or 0)} if self.beams > 1 else {}
+
     @model_validator(mode="after")
     def _agrees(self) -> LanguageConfig:
         names = [field.name for field in self.fields]  # which raises ValueError for a template that cannot be read

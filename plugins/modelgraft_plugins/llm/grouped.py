@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy
 
-from modelgraft.plugin import Array, Bound, Graph, InputError, Places, as_tensor
+from modelgraft.plugin import Array, Bound, Graph, InputError, Places, as_tensor, refuse_without_room
 from modelgraft_plugins.llm.holding import Held, holding_of, ids_of
 from modelgraft_plugins.llm.looking import Look
-from modelgraft_plugins.llm.memory import Memory, sizes_of
+from modelgraft_plugins.llm.memory import FEWER, Memory, sizes_of
 from modelgraft_plugins.llm.reading import PIECE, by_pieces
 from modelgraft_plugins.llm.sizes import Caches
 from modelgraft_plugins.llm.standing import alike, laid, laid_deep
@@ -99,13 +99,13 @@ class GroupedDecoder:
                 return spare
             self.drop(spare)
             spare = None  # the old memory is free before the new is taken
-        shape = (batch, self.layout.kv_heads, capacity, self.layout.head_width)
+        shape, size = (batch, self.layout.kv_heads, capacity, self.layout.head_width), self.layout.cache_bytes(batch, capacity)
+        told = f"the caches of {batch:,} rows of {capacity:,} tokens"
+        refuse_without_room(told, size, self.device, way=FEWER)
         try:
             cache = [self.holding.zeros(shape, self.layout.dtype) for _ in self.names]
         except (RuntimeError, MemoryError, ValueError) as error:  # torch has no class of its own for it, numpy another for what none has
-            size = self.layout.cache_bytes(batch, capacity) / 2**30
-            found = f"the cache of {batch} rows of {capacity:,} tokens takes {size:,.1f} GiB, and {self.device} has no room for it"
-            raise InputError(f"{found}: take fewer records at once, a shorter prompt, or a smaller max_new_tokens") from error
+            raise InputError(f"{told} take {size / 2**30:,.1f} GiB, and {self.device} has no room for it: {FEWER}") from error
         outputs = {name: self.holding.empty((batch, *sizes_of(axes, 1)), self.layout.dtype) for name, axes in self.sizes.items()}
         return Memory(cache, min(capacity, self.layout.most or capacity), outputs)
 

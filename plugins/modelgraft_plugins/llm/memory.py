@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from modelgraft_plugins.llm.looking import Look
     from modelgraft_plugins.llm.stepping import DecodeStep
 
+FEWER = "take fewer records at once, a shorter prompt, or a smaller max_new_tokens"  # what helps where it does not suffice
+
 
 @dataclass(slots=True, eq=False)
 class Memory:

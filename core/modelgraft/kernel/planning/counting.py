@@ -51,12 +51,8 @@ def add_up(counts: Iterable[tuple[Parameters, int | None]]) -> Totals:
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:
-    total = 0
-    for number in numbers:
-        if number is None:
-            return None
-        total += number
-    return total
+    known = list(numbers)
+    return None if None in known else sum(number or 0 for number in known)
 
 
 def _count_part(component: Component, config: Config, source: Source | None, node: str) -> tuple[int | None, str]:

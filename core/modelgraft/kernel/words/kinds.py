@@ -133,6 +133,10 @@ class Config(BaseModel):
         """Count the parameters by formula. None: not known without building; 0: there are none, which exports rely on where it is said."""
         return 0
 
+    def working(self) -> Mapping[str, int]:
+        """Give the bytes that work on one record takes at least, beside ports and weights, by what decides them, such as "3 beams"."""
+        return {}
+
     def one_of(self) -> tuple[str, ...]:
         """Name output masks of which exactly one is true for every record; none where that cannot be said."""
         return ()
