@@ -28,9 +28,7 @@ def count(node: Node, *, built: CountBuilt | None = None) -> Parameters:
     grafted = [_count_part(adapter.component, adapter.config, adapter.source, node.name)[0] for adapter in node.adapters]
     added = None if None in grafted else sum(number for number in grafted if number is not None)
     total = None if own is None or added is None else own + added
-    if node.frozen:
-        return Parameters(total, added, how)
-    return Parameters(total, total, how)
+    return Parameters(total, added if node.frozen else total, how)
 
 
 def weight_bytes(parameters: Parameters, dtype: str) -> int | None:

@@ -92,7 +92,9 @@ class Config(BaseModel):
     heavy. Field names must not start with an underscore and must not be names of these methods: such a class is a PluginError.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True, defer_build=True)  # few are used
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), validate_default=True, defer_build=True, allow_inf_nan=False
+    )
 
     declared_ports: ClassVar[Ports] = Ports()
     declared_parts: ClassVar[Mapping[str, Ports]] = {}
