@@ -278,6 +278,18 @@ def test_no_answer_is_lost_without_a_word(tmp_path, words, stdout, why):
     assert ("no.yaml" in done.stderr) == ("no.yaml" in words)  # what the answer would have said is told beside it
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder in which a process runs")
+@pytest.mark.parametrize("words", [("run", "vit", "--json"), ("cache", "list"), ("graphs",)])
+def test_a_folder_that_was_deleted_is_told_by_who_works_in_it(tmp_path, words):
+    """The library of Intel ends a process there that loads torch. Who only reads the project's own files answers."""
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    deleted = f"import os; os.chdir({str(lost)!r}); os.rmdir({str(lost)!r});"
+    done = subprocess.run(command(*words, code=deleted + TOYS + MAIN), env=environment(), capture_output=True, text=True, check=False)
+    told = "the folder that this process runs in is not there any more: go to another, with cd"
+    assert (done.returncode, told in done.stderr + done.stdout) == ((1, True) if words[0] == "run" else (0, False)), done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no shell closes streams there")
 def test_who_answers_nothing_needs_no_stdout(tmp_path):
     """A run whose outputs go into files."""

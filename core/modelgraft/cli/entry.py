@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modelgraft.cli.app import LATER, LIGHT, build_app, is_ours
+from modelgraft.cli.app import LATER, LIGHT, MODULES, build_app, is_ours
 from modelgraft.cli.extensions import add_commands
 from modelgraft.cli.interrupts import Interrupts
 from modelgraft.cli.screen import Screen
@@ -21,6 +21,7 @@ from modelgraft.cli.session import CliSession
 from modelgraft.kernel.language.shipped_graphs import shipped_names
 from modelgraft.kernel.words.errors import Cancelled, DocumentError, GraphError, ModelgraftError, ModelgraftWarning, NodeError, where_of
 from modelgraft.kernel.words.guard import Escaped, contained, place_of, said
+from modelgraft.records.homes import refuse_lost_folder
 from modelgraft.records.readers import at_command_line
 
 if TYPE_CHECKING:
@@ -114,8 +115,11 @@ def _call(session: CliSession, words: list[str], rest: list[str], command: str) 
         session.read_general(words)
         with session.screen.only_answers():
             add_commands(app, session)
-    if session.begin is not None and command not in LIGHT:
-        session.begin()
+    if command not in LIGHT:
+        if command not in MODULES["cache"]:
+            refuse_lost_folder()
+        if session.begin is not None:
+            session.begin()
     with session.interrupts.at_work(), contained(), at_command_line(), noting_warnings(session.screen):
         code: object = app(words, obj=session, standalone_mode=False, prog_name="modelgraft")
         session.screen.flush()

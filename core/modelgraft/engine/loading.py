@@ -29,6 +29,7 @@ from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.guard import contained, said
 from modelgraft.kernel.words.kinds import defect_of
 from modelgraft.kernel.words.plan import Step
+from modelgraft.records.homes import refuse_lost_folder
 from modelgraft.sources import kept
 from modelgraft.sources.progress import heard_by
 
@@ -98,6 +99,7 @@ class Loader:
         found = self._there(place)  # without waiting for what other runs load
         if found is not None:
             return found
+        refuse_lost_folder()
         with self._loading:
             return self._there(place) or self._load(step.node, step)
 
