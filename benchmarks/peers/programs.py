@@ -5,7 +5,8 @@
 A worker, run by the Python of its program's environment, where there may be neither modelgraft nor torch. It reads requests as
 lines of JSON on stdin, {"prompts": [{"text", "ids"}, ...], "new": tokens}, and answers each with a line: seconds to the first token
 (`prefill`) and from there to the last (`decode`), what it wrote (`ids` or `texts`), and MB of memory. All choose the likeliest
-token, and none stops before it has written as many as it was asked for.
+token, and none stops before it has written as many as it was asked for. Each is asked by a text, as people ask, and cuts it into tokens by
+the tokenizer that it has; mobius and OpenVINO are given the tokens.
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ class Program(Package):
 
 def _answer(start: float, first: float, end: float, *, ids: Sequence[Sequence[int]]) -> Answer:
     return {"prefill": first - start, "decode": end - first, "ids": [[int(token) for token in row] for row in ids]}
+
+
+def _cut(prompts: Sequence[Prompt], encode: Callable[[str], Sequence[int]]) -> list[list[int]]:
+    """The tokens of the prompts by a program's own tokenizer. Raises RuntimeError where they are not those of the others."""
+    rows = [[int(token) for token in encode(prompt["text"])] for prompt in prompts]
+    if rows != [prompt["ids"] for prompt in prompts]:
+        raise RuntimeError("its tokenizer cuts the prompts into other tokens")
+    return rows
 
 
 def modelgraft_onnx(weights: str, threads: int) -> Write:
@@ -126,9 +135,10 @@ def transformers_compiled(weights: str, threads: int) -> Write:
 
 def _transformers(weights: str, threads: int, **settings: Any) -> Write:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(threads)
+    words = AutoTokenizer.from_pretrained(weights)
     model = AutoModelForCausalLM.from_pretrained(weights).eval()
     if settings:
         from transformers import CompileConfig
@@ -137,8 +147,8 @@ def _transformers(weights: str, threads: int, **settings: Any) -> Write:
         model.generation_config.compile_config._compile_all_devices = True  # by itself it compiles for accelerators alone
 
     def write(prompts: Sequence[Prompt], new: int) -> Answer:
-        ids = torch.tensor([prompt["ids"] for prompt in prompts])
         watch, start = _Watch(), time.perf_counter()
+        ids = torch.tensor(_cut(prompts, lambda text: words(text).input_ids))
         found = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, min_new_tokens=new, do_sample=False, streamer=watch,
             pad_token_id=model.config.eos_token_id or 0, **settings,
@@ -165,7 +175,8 @@ def llama_cpp(weights: str, threads: int) -> Write:
     settings.n_ctx, settings.n_batch, settings.n_seq_max = MOST * CONTEXT, MOST * CONTEXT, MOST
     settings.n_threads = settings.n_threads_batch = threads
     context = native.llama_init_from_model(model, settings)
-    words = native.llama_vocab_n_tokens(native.llama_model_get_vocab(model))
+    vocabulary = native.llama_model_get_vocab(model)
+    words = native.llama_vocab_n_tokens(vocabulary)
     batch = native.llama_batch_init(MOST * CONTEXT, 0, 1)
 
     def decode(items: Sequence[tuple[int, int, int, bool]]) -> None:
@@ -177,12 +188,16 @@ def llama_cpp(weights: str, threads: int) -> Write:
         if native.llama_decode(context, batch):
             raise RuntimeError("llama_decode failed")
 
+    def encode(text: str) -> Sequence[int]:
+        content, room = text.encode(), (native.llama_token * CONTEXT)()
+        return room[: native.llama_tokenize(vocabulary, content, len(content), room, CONTEXT, True, False)]
+
     def likeliest(index: int) -> int:
         return int(np.ctypeslib.as_array(native.llama_get_logits_ith(context, index), (words,)).argmax())
 
     def write(prompts: Sequence[Prompt], new: int) -> Answer:
-        rows, found = [prompt["ids"] for prompt in prompts], list[list[int]]()
         start = time.perf_counter()
+        rows = _cut(prompts, encode)
         native.llama_memory_clear(native.llama_get_memory(context), True)
         items = [(token, at, number, at == len(row) - 1) for number, row in enumerate(rows) for at, token in enumerate(row)]
         decode(items)
@@ -206,13 +221,15 @@ def onnxruntime_genai(weights: str, threads: int) -> Write:
     config = genai.Config(weights)
     config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
     model = genai.Model(config)
+    words = genai.Tokenizer(model) if (Path(weights) / "tokenizer.json").is_file() else None  # that of mobius has none
 
     def write(prompts: Sequence[Prompt], new: int) -> Answer:
-        ids = np.array([prompt["ids"] for prompt in prompts], dtype=np.int32)
+        start = time.perf_counter()
+        rows = _cut(prompts, words.encode) if words is not None else [prompt["ids"] for prompt in prompts]
+        ids = np.array(rows, dtype=np.int32)
         length = ids.shape[1]
         settings = genai.GeneratorParams(model)
         settings.set_search_options(max_length=length + new, min_length=length + new, batch_size=len(ids), do_sample=False)
-        start = time.perf_counter()
         generator = genai.Generator(model, settings)
         generator.append_tokens(ids if len(ids) > 1 else ids[0])
         generator.generate_next_token()

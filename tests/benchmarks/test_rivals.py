@@ -29,6 +29,14 @@ def test_ours_and_theirs_write_the_same_text_for_the_same_prompts(tmp_path: Path
         assert min(expected["prefill"], expected["decode"], found["prefill"], found["decode"]) > 0
 
 
+def test_a_program_that_cuts_prompts_into_other_tokens_is_not_compared() -> None:
+    """It would be asked for more or less than the others are."""
+    asked = [{"text": "ab", "ids": [1, 2]}, {"text": "c", "ids": [3]}]
+    assert programs._cut(asked, lambda text: [ord(letter) - 96 for letter in text]) == [[1, 2], [3]]
+    with pytest.raises(RuntimeError, match="into other tokens"):
+        programs._cut(asked, lambda text: [0, *map(ord, text)])
+
+
 def test_every_side_has_weights_that_somebody_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every side: those of our own name their source, the others are made by a builder or are the published file."""
     model = weights.Original("a source", Path("a.gguf"), Path("checkpoint"))
