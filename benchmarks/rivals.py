@@ -323,8 +323,8 @@ TABLE = Table(
     title="Rivals: whole programs that run language models",
     says=f"SmolLM2-135M, real weights, prompts of {LENGTH} tokens and {NEW} new ones, greedy; tokens a second after the first. Ratios are "
     "to modelgraft's onnx backend with weights of as many bits (float32, w8, w4), within rounds: above 1 the other is faster. A start is "
-    "from a process to the first token behind a text, with everything made before; memory is what a process holds that belongs to no file. Texts are "
-    "compared with those of transformers: how many are equal, and which part is before they differ.",
+    "from a process to the first token behind a text, with everything made before; memory is what a process holds that belongs to no "
+    "file. Texts are compared with those of transformers: how many are equal, and which part is before they differ.",
     columns={
         "program": "program", "how": "version, how", "weights": "weights", "many_1": f"{MANY} threads", "many_1_ratio": "times ours",
         "one_1": "1 thread", "one_1_ratio": "times ours", "many_4": f"{MANY} threads, batch 4", "many_4_ratio": "times ours",
