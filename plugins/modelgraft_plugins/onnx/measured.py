@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modelgraft import ModelgraftWarning
 from modelgraft.plugin import InputError, locked, seals
 from modelgraft_plugins.onnx import store
 from modelgraft_plugins.onnx.blocks import ACCURACY, SIZE, SIZES
@@ -65,9 +67,13 @@ def prepare() -> None:
     """Measure what is not known of this processor, which takes a second or two, and keep it; nothing where a size is asked for.
 
     Where it cannot be kept, blocks are of 32: a cache that nobody can write is told of when the export is written. So they are
-    where what writes graphs is not installed.
+    where what writes graphs is not installed. Warns of a file that is damaged: other blocks than before give other answers.
     """
-    if asked() or _kept() or not store.can_export():
+    if asked() or _kept():
+        return
+    if complaint := _complaint():
+        warnings.warn(complaint, ModelgraftWarning, stacklevel=2)
+    if not store.can_export():
         return
     with contextlib.suppress(OSError), locked(store.exports_root() / "locks" / "measured"):
         if _kept():
@@ -99,6 +105,21 @@ def _found() -> Mapping[str, Any]:
         return found if found["onnxruntime"] == installed() and {"sizes", "widens"} <= found.keys() else {}
     except (OSError, seals.BrokenSeal, LookupError, TypeError, AttributeError):
         return {}
+
+
+def _complaint() -> str:
+    """What is wrong with what is kept; "" where nothing is kept, or by another onnxruntime."""
+    try:
+        if seals.read_sealed(file())["onnxruntime"] != installed():
+            return ""
+        why = "it is no such file"
+    except FileNotFoundError:
+        return ""
+    except (OSError, seals.BrokenSeal, LookupError, TypeError) as error:
+        why = str(error)
+    then = "it is measured again" if store.can_export() else f"blocks of {SIZE} are taken"
+    found = f"{file()}, what was measured of this processor, is damaged ({why})"
+    return f"{found}: {then}; where blocks are others than before, w8 and w4 answer otherwise"
 
 
 def chosen(taken: Mapping[int, float]) -> int:

@@ -76,6 +76,19 @@ def test_what_was_measured_is_kept_for_one_onnxruntime(monkeypatch):
     assert measured.size_of(8) == SIZE
 
 
+@pytest.mark.usefixtures("unasked")
+@pytest.mark.parametrize("left", [b"", b"{}", b"half of i"])
+def test_what_was_measured_and_is_damaged_is_told_once(monkeypatch, left):
+    """It is part of what answers of w8 depend on: measured again, another size may win."""
+    monkeypatch.setattr(measured, "seconds", lambda bits, sizes: {size: 1.0 / size for size in sizes})
+    monkeypatch.setattr(measured, "seconds_of_many", lambda: (1.0, 1.0))
+    measured.prepare()  # a file that is not there is no damage
+    measured.file().write_bytes(left)
+    with pytest.warns(mg.ModelgraftWarning, match=r"measured-.*\.json, what was measured of this processor, is damaged .* measured again"):
+        measured.prepare()
+    measured.prepare()
+
+
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch):
     """A function that opens a graph of one node on onnx in w8; measuring is a mistake there."""
