@@ -159,6 +159,15 @@ def test_python_looks_for_garbage_only_where_a_command_makes_some(tmp_path, word
     assert done.stderr.splitlines()[-1] == state
 
 
+def test_plugins_are_never_looked_through_for_garbage(tmp_path):
+    """Of a command that may find all of them for the first time, and looks for garbage in what it makes."""
+    looked_through = "any(one is vars(sys.modules['modelgraft_plugins.text']) for one in gc.get_objects())"
+    code = f"import atexit, gc, sys; atexit.register(lambda: print(gc.isenabled(), {looked_through}, file=sys.stderr)); {MAIN}"
+    own = environment(MODELGRAFT_CACHE=str(tmp_path))
+    done = subprocess.run(command("cache", "list", code=code), cwd=tmp_path, env=own, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "True False"
+
+
 def test_a_process_of_others_looks_for_garbage_as_before(capsys):
     """A command that is called from Python, whether it looks or fails."""
     before = gc.isenabled(), gc.get_freeze_count()

@@ -29,7 +29,7 @@ Value = Any
 def choose_early(model: Model) -> int:
     """Choose tokens before what computes each token by itself; gives how many choices were moved."""
     graph, moved = model.graph, 0
-    choices = [node for node in graph if _is_choice(node)]
+    choices = [node for node in graph if _is_choice(node) and _is_all_that_reads(node)]
     if choices:
         _tell_shapes(model)
     for node in choices:
@@ -44,6 +44,12 @@ def _is_choice(node: Node) -> bool:
     """Whether a node gives what stands at one place, known beforehand, of an axis that may be that of tokens."""
     place = node.inputs[1].const_value if node.op_type == "Gather" and not node.domain else None
     return place is not None and not len(place.shape) and _facts(node).get("axis", 0) == TOKENS
+
+
+def _is_all_that_reads(choice: Node) -> bool:
+    """Whether nothing but a choice reads what it chooses from: what gives that can otherwise not be computed for one token."""
+    before = choice.inputs[0]
+    return not before.is_graph_output() and len(before.uses()) == 1
 
 
 def _tell_shapes(model: Model) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+LYING = "lying"  # under which a matrix of a graph notes the tensors, [out in] each, that lie side by side in it: see `graph_writing`
+STORED = "stored"  # under which one notes such tensors that it is turned of, but for zeros behind them: see `turning`
 SMALL = 4096  # numbers; constants up to here may be worked out while a graph is simplified, unless they are a layer's own
 
 # Graph, Value and Tensor of onnx_ir, which is not among what mypy sees.
@@ -54,7 +56,10 @@ def turned_in(graph: Graph, value: Value, perm: Sequence[int]) -> Value:
     """A constant of a graph as it is transposed, which is done when it is written."""
     name, before = f"{value.name}.turned{''.join(map(str, perm))}", value.const_value
     if name not in graph.initializers:
-        lazy_in(graph, name, partial(_turned, before, perm), [before.shape[axis] for axis in perm], before.dtype)
+        made = lazy_in(graph, name, partial(_turned, before, perm), [before.shape[axis] for axis in perm], before.dtype)
+        raw = getattr(before, "raw", None)
+        if tuple(perm) == (1, 0) and hasattr(raw, "detach"):
+            made.meta[STORED] = [raw]
     return graph.initializers[name]
 
 

@@ -28,7 +28,7 @@ from modelgraft.plugin import (
     make_inputs,
 )
 from modelgraft_plugins.onnx.chosen_rows import choose_early
-from modelgraft_plugins.onnx.constants import drop_unused, turn, unread
+from modelgraft_plugins.onnx.constants import STORED, drop_unused, turn, unread
 from modelgraft_plugins.onnx.keys import OPSET
 from modelgraft_plugins.onnx.quiet import muted
 from modelgraft_plugins.onnx.repeating import DOMAIN, Alike, alike, once
@@ -169,6 +169,7 @@ def _let_go_of_weights(values: Iterable[Any]) -> None:
     """
     for value in values:
         value.const_value = None
+        value.meta.pop(STORED, None)
 
 
 def _traced(

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelgraft_plugins.onnx.blocks import ACCURACY
+from modelgraft_plugins.onnx.constants import LYING
 from modelgraft_plugins.onnx.giving_back import GivingBack
 
 if TYPE_CHECKING:
     from modelgraft.plugin import PublishedBlocks
 
-LYING = "lying"  # under which a matrix of a graph notes the tensors, [out in] each, that lie side by side in it: see `graph_writing`
 NOTED = "published"  # where a matrix of a graph notes what gives its blocks: see `Tracer.write`
 MIDDLE = {4: 8, 8: 128}  # the number that a node of MatMulNBits takes for zero
 MOSTLY = 0.5  # of the numbers of a graph: where fewer are held in 4 bits, 4 bits are made of those in 8 too

@@ -19,9 +19,11 @@ from typing import Any
 from modelgraft.plugin import begin_to_send, let_go, seals
 from modelgraft_plugins.light_ir import ir
 from modelgraft_plugins.onnx.blocks import ACCURACY, Blocks, in_blocks, side_by_side
+from modelgraft_plugins.onnx.constants import LYING
 from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, READ, GivingBack
-from modelgraft_plugins.onnx.kept_blocks import LYING, Kept, kept_of
+from modelgraft_plugins.onnx.kept_blocks import Kept, kept_of
 from modelgraft_plugins.onnx.telling import telling_layers
+from modelgraft_plugins.onnx.turning import turn_as_written
 
 CONTRIB = "com.microsoft"
 MOST = {8: 127, 7: 64}  # the largest number of a weight by its bits, as onnxruntime's quantiser has them
@@ -75,6 +77,7 @@ def save(model: Model, path: Path) -> None:
 
     Pages of the files that they are read from are given back on the way.
     """
+    turn_as_written(model.graph)
     tell = telling_layers(model.graph)
     sizes = [value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None]
     giving = GivingBack(sizes, model.graph.meta.get(READ, ()))

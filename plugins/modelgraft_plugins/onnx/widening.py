@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import chain, count
 from typing import Any
 
-from modelgraft_plugins.onnx.constants import lazy_in
+from modelgraft_plugins.onnx.constants import LYING, STORED, lazy_in
 
 PAGE = 1024  # float32 numbers in 4096 bytes, the distance at which rows share lines of the first cache (64 sets of 64 bytes)
 WIDER = 32  # columns that are added: two cache lines, and a whole block of blockwise weights
@@ -96,7 +96,8 @@ def _pad(graph: Graph, node: Node, place: int, *, axis: int) -> None:
         extent = [(0, WIDER if index == axis else 0) for index in range(len(shape))]
         before = old.const_value
         wider = [size + more for size, (_, more) in zip(shape, extent, strict=True)]
-        lazy_in(graph, name, lambda: numpy.pad(before.numpy(), extent), wider, before.dtype)
+        made = lazy_in(graph, name, lambda: numpy.pad(before.numpy(), extent), wider, before.dtype)
+        made.meta[STORED] = old.meta.get(STORED) or old.meta.get(LYING, ())
     node.replace_input_with(place, graph.initializers[name])
     if not old.uses() and old.name in graph.initializers:
         del graph.initializers[old.name]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
+from modelgraft.plugin import ExportError, InputError
+from modelgraft_plugins.onnx import plain
 from modelgraft_plugins.onnx.exporting import answering
+from modelgraft_plugins.onnx.tuned import Fresh
 
 LETS_SET = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "omp_set_num_threads"), reason="torch computes by another library here")
 
@@ -34,6 +39,26 @@ def test_what_it_raises_is_raised_where_it_is_asked_for():
         pass
     with pytest.raises(RuntimeError):
         told()
+
+
+def test_an_export_is_asked_while_torch_is_still_at_work(monkeypatch):
+    """What it raises is told behind what torch gives, which may be the reason."""
+    asked, x = threading.Event(), torch.rand(2, 3)
+
+    def exported(*_):
+        asked.set()
+        raise InputError("output 'y' of the export has NaN")
+
+    def told(number):
+        assert asked.wait(60)
+        return [(torch.full((2, 3), number),)]
+
+    monkeypatch.setattr(plain, "open_fresh", lambda *_, **__: None)
+    monkeypatch.setattr(plain, "Exported", lambda *_, **__: exported)
+    for number, found in ((0.0, "the export cannot run: output 'y'"), (math.nan, "torch itself gives NaN")):
+        asked.clear()
+        with pytest.raises(ExportError, match=found):
+            plain._compared(lambda number=number: told(number), Path("graph.onnx"), "float32", Fresh(), [(x,)])
 
 
 @LETS_SET

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from modelgraft_plugins.onnx import chosen_rows
 from modelgraft_plugins.onnx.chosen_rows import choose_early
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 
@@ -105,3 +106,9 @@ def test_what_needs_other_tokens_is_computed_for_all(change, read, moved, short)
         numpy.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     if moved:
         assert {name for name, length in lengths(ir.to_proto(model)).items() if length == 1} == short
+
+
+def test_shapes_are_not_asked_for_where_no_choice_can_be_moved(monkeypatch):
+    """What is chosen from is given as well, so that it is computed for all tokens. Looking for shapes takes long."""
+    monkeypatch.setattr(chosen_rows, "_tell_shapes", lambda model: pytest.fail("asked"))
+    assert choose_early(ir.from_proto(layer(read="u"))) == 0
