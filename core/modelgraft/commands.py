@@ -46,6 +46,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors
     from modelgraft.data.shards import Shard as Shard
     from modelgraft.data.shards import work_files as work_files
     from modelgraft.data.shards import writing as writing
+    from modelgraft.engine.choosing import unready as unready
+    from modelgraft.engine.demand import most_demanding as most_demanding
     from modelgraft.engine.fusing import fuse as fuse
     from modelgraft.engine.fusing import segments_of as segments_of
     from modelgraft.engine.learning import Learning as Learning
@@ -177,6 +179,7 @@ _HOMES = {
     "judging": "tools.judging",
     "lock_folder": "sources.storage",
     "map_rows": "cli.mapping",
+    "most_demanding": "engine.demand",
     "node_named": "tools.swapping.names",
     "open_dataset": "data.datasets",
     "opened": "cli.running",
@@ -198,6 +201,7 @@ _HOMES = {
     "size_bytes": "records.digests",
     "text_width": "tools.draw.styles",
     "types_of": "records.record_type",
+    "unready": "engine.choosing",
     "value_of_words": "kernel.language.overlay",
     "watching": "cli.live",
     "whole_number": "cli.options",

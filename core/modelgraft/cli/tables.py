@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.asking import asked_by
+from modelgraft.engine.choosing import unready
 from modelgraft.engine.demand import most_demanding
 from modelgraft.engine.fusing import fuse, segments_of
 from modelgraft.engine.needs import Forecast, forecasts
@@ -43,7 +44,7 @@ def print_plan(plan: Plan, screen: Screen, *, export: str) -> None:
         screen.say(told_of_room)
     for source, parts in unread_parts(plan.graph).items():
         screen.say(f"no node reads of {source}: {told(parts)}")
-    for warning in plan.graph.remarks:
+    for warning in (*plan.graph.remarks, *unready(plan)):
         screen.note(f"{screen.paint('warning', 'yellow', on=screen.err)}: {warning.unworded}")
     _print_segments(plan, screen, export)
     unknown = [step.node.name for step in plan.steps if step.parameters.total is None]
@@ -117,7 +118,7 @@ def plan_document(plan: Plan, *, export: str = "now") -> dict[str, Any]:
         "nodes": {step.node.name: _step_document(step, released[step.node.name], asked.get(step.node.name, ())) for step in plan.steps},
         "pruned": list(plan.pruned),
         "unread": unread_parts(plan.graph),
-        "warnings": [warning.as_json() for warning in plan.graph.remarks],
+        "warnings": [warning.as_json() for warning in (*plan.graph.remarks, *unready(plan))],
         **_segments_document(plan, export),
         "totals": _totals_document(plan.totals),
         "memory": _memory_document(plan),

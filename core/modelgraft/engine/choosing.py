@@ -7,8 +7,9 @@ import os
 from modelgraft.engine.opening import Placing
 from modelgraft.kernel.planning.planner import UNSAID, Placement
 from modelgraft.kernel.words.backends import UNCHOSEN, USUAL
-from modelgraft.kernel.words.errors import InputError
+from modelgraft.kernel.words.errors import InputError, Problem
 from modelgraft.kernel.words.graph import Node, SolvedGraph
+from modelgraft.kernel.words.plan import Plan
 from modelgraft.kernel.words.wording import option
 
 BACKGROUND, OFF = "MODELGRAFT_BACKGROUND", "off"  # the variable by which nothing is left to other processes
@@ -84,3 +85,13 @@ def _misfit(solved: SolvedGraph, placing: Placing, name: str, *, device: str) ->
         if card.precisions and wanted not in card.precisions:
             return f"{node.name} runs in {wanted}, which the {name} backend does not have"
     return ""
+
+
+def unready(plan: Plan) -> list[Problem]:
+    """A problem for each backend of a plan that lacks something on this machine, such as its library: a run would refuse its nodes."""
+    from modelgraft.engine.backend import open_backend  # as above
+
+    registry = plan.graph.graph.registry
+    names = {step.backend for step in plan.steps if step.node.component.module is not None or step.node.parts}
+    whys = {name: open_backend(registry, name).why_not() for name in sorted(names & registry.backends.keys())}
+    return [Problem("missing-package", f"the {name} backend cannot run here, {why}", None) for name, why in whys.items() if why]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import modelgraft
-from modelgraft.commands import for_command, forecasts, in_bytes
+from modelgraft.commands import for_command, forecasts, in_bytes, most_demanding, unready
 from modelgraft.plugin import GraphError, InputError, ModelgraftError, Problem
 from modelgraft_plugins.benching.cells import WantedCell
 from modelgraft_plugins.benching.commanding import command_for
@@ -163,17 +163,20 @@ def _cost(step: Step) -> NodeCost:
 
 
 def _foreseen(plan: Plan, cell: WantedCell) -> list[Reason]:
-    """What a run would refuse as things stand here: too little memory, weights that are not there, parts that cannot be exported."""
+    """What a run would refuse as things stand here: too little memory, weights that are not there, parts that cannot be exported, a backend
+    that lacks its library."""
     found = [
         f"{forecast.device} must hold {in_bytes(forecast.bytes)} at once, and may hold {in_bytes(forecast.limit)}"
         for forecast in forecasts(plan)
         if not forecast.fits
     ]
+    if told := most_demanding(plan.steps).told():
+        found.append(told)
     lacking = [problem for problem in plan.graph.forecasts if problem.code == "no-weights" and cell.init is None]
     unexported = [step for step in plan.steps if cell.fallback is None and _needs_export(step, plan)]
     return [
         *(Reason(code="too-little-memory", text=text) for text in found),
-        *map(_reason, lacking),
+        *map(_reason, (*lacking, *unready(plan))),
         *(
             Reason(
                 code="not-exportable",

@@ -62,12 +62,17 @@ def bindings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_missing_bindings_are_one_error_with_what_to_install(tmp_path, file, bindings, capsys):
-    """When such a node is loaded, and not before."""
+    """When such a node is loaded; a plan, and a bench that only checks, tell of it before."""
     bindings(None)
     graph = written(tmp_path, llm())
     assert main(["check", str(graph)]) == 0
     assert main(["plan", str(graph), "--backend", "llamacpp"]) == 0
-    capsys.readouterr()
+    told = "the llamacpp backend cannot run here, not installed: llama-cpp-python; pip install 'modelgraft[llamacpp]'"
+    assert told in capsys.readouterr().err
+    assert main(["plan", str(graph)]) == 0
+    assert "llama-cpp-python" not in capsys.readouterr().err
+    assert main(["bench", str(graph), "--backend", "llamacpp", "--check-only"]) == 1
+    assert "the llamacpp backend cannot run here, not installed: llama-cpp-python" in capsys.readouterr().err
     with mg.open(mg.load(graph), backend="llamacpp") as pipeline, pytest.raises(PluginError) as caught:
         pipeline.run(prompt="a cat")
     wanted = "llm (say.yaml:4): the llamacpp backend needs llama-cpp-python, which is not installed: pip install 'modelgraft[llamacpp]'"
