@@ -21,6 +21,7 @@ WIDE, INNER, KEYS, LAYERS, WORDS = 768, 2048, 256, 12, 32_000
 LAYER = ((WIDE, WIDE + 2 * KEYS), (WIDE, WIDE), (WIDE, INNER), (WIDE, INNER), (INNER, WIDE))  # of LLaMA, queries, keys and values as one
 STEP = (*LAYER * LAYERS, (WIDE, WORDS))
 SHAPES = ((197, WIDE, 4 * WIDE), (197, 4 * WIDE, WIDE), (384, WIDE, 4 * WIDE), (96, 256, 1024))  # rows, in, out
+AS_THEY_LIE = {"session.disable_prepacking": "1"}  # matrices are not packed
 IR = 10  # version of the file format: newer ones of the onnx package are not read by every onnxruntime
 Call = Callable[[], Any]
 
@@ -33,7 +34,7 @@ def products(shapes: Sequence[tuple[int, int]], rows: int, *, kind: str = "float
     import numpy
     from onnx import TensorProto, helper, numpy_helper
 
-    from modelgraft_plugins.onnx.runtime import AS_THEY_LIE, open_on_host, options_of
+    from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 
     draw, is_whole = numpy.random.default_rng(0), kind in {"int8", "uint8"}
     given, made = (TensorProto.UINT8, TensorProto.INT32) if is_whole else (TensorProto.FLOAT, TensorProto.FLOAT)

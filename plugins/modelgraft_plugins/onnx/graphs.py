@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from itertools import count
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -19,18 +18,13 @@ if TYPE_CHECKING:
     from modelgraft_plugins.onnx.capturing import Captured
     from modelgraft_plugins.onnx.streams import Order
 
-TOKENS = ("batch", "tokens")  # the first axes of what a decoder reads, as its graph names them
-
 
 class SessionGraph:
     """A Graph. `Any`: onnxruntime has no types."""
 
-    def __init__(self, session: Any, *, device: str, order: Order | None = None, one_row: Any = None) -> None:
-        """order: who waits for whom on the device; None: as `streams.order_of` says.
-
-        one_row  a session on the same graph that is faster for one token of one record; None: there is none
-        """
-        self.session, self.one_row, self.device = session, one_row, device
+    def __init__(self, session: Any, *, device: str, order: Order | None = None) -> None:
+        """order: who waits for whom on the device; None: as `streams.order_of` says."""
+        self.session, self.device = session, device
         self.order = order or _order_of(device)
         self.is_ordered = self.order is not None
         self.options = self.order.options if self.order is not None else None
@@ -49,13 +43,7 @@ class SessionGraph:
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array | None]) -> SessionBound:
         """See Graph."""
-        session = self.one_row if self.one_row is not None and self._is_one_row(inputs) else self.session
-        return SessionBound(self, session, inputs, outputs)
-
-    def _is_one_row(self, inputs: Mapping[str, Array]) -> bool:
-        """Whether all that has a place for each token of each record has one."""
-        places = [prod(inputs[slot.name].shape[:2]) for slot in self.inputs if slot.axes[:2] == TOKENS]
-        return bool(places) and max(places) == 1
+        return SessionBound(self, inputs, outputs)
 
     def turn(self, *given: Array) -> AbstractContextManager[None]:
         """See Graph."""
@@ -78,8 +66,8 @@ class SessionGraph:
 class SessionBound:
     """A Bound."""
 
-    def __init__(self, graph: SessionGraph, session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array | None]) -> None:
-        self.binding = binding = session.io_binding()
+    def __init__(self, graph: SessionGraph, inputs: Mapping[str, Array], outputs: Mapping[str, Array | None]) -> None:
+        self.binding = binding = graph.session.io_binding()
         binding.kept, self.outputs = inputs, outputs  # it holds addresses only
         for name, held in inputs.items():
             bind(binding.bind_input, name, held)
@@ -90,7 +78,7 @@ class SessionBound:
             if mine is not None:
                 bind(binding.bind_output, name, mine)
         self.free, self.is_ordered = free, graph.is_ordered
-        self.run = partial(session.run_with_iobinding, binding, graph.options)
+        self.run = partial(graph.session.run_with_iobinding, binding, graph.options)
 
     def made(self) -> dict[str, Array]:
         """See Bound. The memory is onnxruntime's, and is handed on as it lies."""

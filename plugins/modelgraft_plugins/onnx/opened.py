@@ -30,19 +30,16 @@ class FolderOpened:
         device: str,
         weights: Weights | None,
         is_fresh: bool = False,
-        one_row: Callable[[str], Any] = lambda _: None,
         of_many: Callable[[str], Any] | None = None,
     ) -> None:
         """What opens them.
 
         session   a graph file by its name
-        one_row   opens it once more, after that, for one token of one record; gives None where that is no faster
         of_many   one for many rows; None: all rows are read by the others
         is_fresh  the folder is being written, and has no seal yet
         """
         self.is_fresh, self.of_many = is_fresh, of_many
         self.folder, self.session, self.device, self.weights = folder, session, device, weights
-        self.one_row = one_row
         self.notes: Mapping[str, Any] = manifest["notes"]
         self.kept: Mapping[str, Mapping[str, str]] = manifest["kept"]
 
@@ -51,7 +48,7 @@ class FolderOpened:
         file, open_many = f"{name}.onnx", self.of_many
         many = beside(self.folder / file)
         proof = seals.Proof(partial(self._prove_many, file, many)) if open_many is not None and many.is_file() else None
-        few = SessionGraph(self.session(file), device=self.device, one_row=self.one_row(file))
+        few = SessionGraph(self.session(file), device=self.device)
         if open_many is None or proof is None:
             return few
         proof.result()  # now: later nobody would make the export again

@@ -28,8 +28,6 @@ GPU = "onnxruntime-gpu"  # the distribution that brings the CUDA provider, in th
 # at 20 all of the gain is there, and beside other programs on the same cores nothing is lost; without a bound a third is.
 SPIN_US = 20
 
-AS_THEY_LIE: Mapping[str, str] = {"session.disable_prepacking": "1"}  # matrices are read where the file is mapped, and not packed
-
 # By itself onnxruntime (1.29 and newer) tells its makers of every session: the name of the graph, sums over its weights, how long it ran.
 # What it could not send it keeps in the home folder, in a file that is open for as long as the process lives. It asks when it is imported.
 SILENT = ("ORT_DISABLE_TELEMETRY", "1")

@@ -7,7 +7,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from modelgraft_plugins.onnx import memory, store, tuned
-from modelgraft_plugins.onnx.begun import tuned_folder
 
 Place = tuple[Path, int | None]  # a graph of an export, and the threads that it is computed with
 
@@ -32,13 +31,3 @@ class Sharing:
         if device == "cpu":
             self._open[place], self._said[place] = opened, remarks
         return opened, remarks
-
-    def for_one_row(self, folder: Path, device: str, *, graph: str, count: int | None = None) -> Any:
-        """See `tuned.for_one_row`."""
-        place = (tuned_folder(folder, graph) / graph, count)
-        found = self._open.get(place)
-        if found is None:
-            found = tuned.for_one_row(folder, device, graph=graph, count=count)
-            if found is not None:
-                self._open[place] = found
-        return found

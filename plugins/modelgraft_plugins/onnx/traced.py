@@ -89,21 +89,12 @@ def _open(
     fresh    those that its graphs were proven with, where this process has just written them
     at_home  what the loop is prepared with, before they are opened: reading a tokenizer takes much for a moment; None: it is not needed
     """
-    remarks, doubted = list[str](), set[str]()
+    remarks = list[str]()
 
     def session(graph: str) -> Any:
         opened, said = sharing.session(entry.folder, context.device, graph=graph, count=context.threads, fresh=fresh.get(graph))
         remarks.extend(said)
-        if said:
-            doubted.add(graph)
         return opened
-
-    def one_row(graph: str) -> Any:
-        if entry.manifest["precision"] != "float32":
-            return None  # 8-bit products are faster packed, blocks are packed in any case
-        if graph in doubted:
-            return None  # what was tuned may still lie there broken, where it could not be tuned again
-        return sharing.for_one_row(entry.folder, context.device, graph=graph, count=context.threads)
 
     def of_many(graph: str) -> Any:
         return open_many(entry.folder / graph, count=context.threads)
@@ -114,7 +105,7 @@ def _open(
         _prepare(loop, at_home)
     widens = context.device == "cpu" and widens_here()
     settings: dict[str, Any] = {"device": context.device, "weights": context.weights, "of_many": of_many if widens else None}
-    opened = FolderOpened(entry.folder, entry.manifest, session, one_row=one_row, **settings)
+    opened = FolderOpened(entry.folder, entry.manifest, session, **settings)
     return loop, loop.assemble(opened), remarks
 
 

@@ -16,7 +16,6 @@ from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, g
 from modelgraft_plugins.onnx import memory, one_row, store
 from modelgraft_plugins.onnx.begun import Begun, proof, started, tuned_folder
 from modelgraft_plugins.onnx.leaving import leaves_tuning
-from modelgraft_plugins.onnx.runtime import AS_THEY_LIE
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.tuning import is_in_blocks, tune
 
@@ -79,18 +78,6 @@ def session(
     return _open_tuned(folder, tuned, graph, count=count), remarks
 
 
-def for_one_row(folder: Path, device: str, *, graph: str, count: int | None = None) -> Any:
-    """A second session on a float32 graph that is open as it was tuned, where one row is faster by matrices as they lie; else None.
-
-    It maps the file that the first has mapped, and whose seal was proven then. `Any`: onnxruntime has no types.
-    """
-    tuned = tuned_folder(folder, graph)
-    if device != "cpu" or not tuned.is_dir() or not _is_large(folder, graph) or not one_row.is_faster_as_they_lie():
-        return None
-    with memory.noted("cpu", tuned, files_of(folder, graph)):
-        return open_session(tuned / graph, device="cpu", settings=AS_THEY_LIE, optimised=True, count=count)
-
-
 def _open_tuned(folder: Path, tuned: Path, graph: str, *, count: int | None) -> Any:  # Any: onnxruntime has no types
     what = Begun(tuned / graph, True, count)
     with memory.noted("cpu", folder, files_of(folder, graph)):  # the packed weights beside them are read in their place
@@ -146,6 +133,14 @@ def _is_large(folder: Path, graph: str) -> bool:
     return sum((folder / name).stat().st_size for name in files_of(folder, graph)) >= WORTH_BYTES
 
 
+def _panels(folder: Path, graph: str) -> int:
+    """How many columns the panels of a large graph of float32 have here; 0 where packed matrices are as fast."""
+    if not _is_large(folder, graph) or store.manifest_in(folder).get("precision") != "float32":
+        return 0
+    one_row.prepare()
+    return one_row.panels()
+
+
 def _refused_file(tuned: Path) -> Path:
     """Where it is remembered that a graph cannot be tuned."""
     return tuned.with_name(f"{tuned.name}.refused")
@@ -175,14 +170,12 @@ def _tune(folder: Path, graph: str, tuned: Path, *, is_broken: bool) -> str:
             _prove_plain(folder, graph)
             with folder_aside(tuned) as aside:
                 current_listener()(1, 1, "tuning for this machine, step")
-                if why_not := tune(folder / graph, aside / graph):
+                if why_not := tune(folder / graph, aside / graph, width=_panels(folder, graph)):
                     if shutil.disk_usage(aside).free < store.bytes_in(folder):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     seals.write_sealed(refused, why_not)
                     raise OSError(why_not)
                 seals.seal(aside)
-            if _is_large(folder, graph) and store.manifest_in(folder).get("precision") == "float32":
-                one_row.prepare()
     except OSError as error:
         return error.strerror or str(error)
     return ""

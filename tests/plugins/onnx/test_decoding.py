@@ -17,7 +17,6 @@ from modelgraft_plugins.llm.grouped import GroupedDecoder, GroupedSession
 from modelgraft_plugins.onnx import traced
 from modelgraft_plugins.onnx.capturing import is_worth_capturing
 from modelgraft_plugins.onnx.graphs import SessionGraph
-from modelgraft_plugins.onnx.runtime import AS_THEY_LIE
 from modelgraft_plugins.onnx.sessions import open_session
 from support.ordering import CapturingSession, HostOrder
 from support.toy_decoder import LAYOUT, oracle, weights, write_graph
@@ -105,37 +104,6 @@ def test_every_token_is_read_as_from_the_start(session, order, kind):
     decoder = decoder_of(session, embedding(kind), order=order and order())
     for lengths in ((4, 7), (5, 5), (3,), (1, 2)):
         assert_follows(decoder, prompts(*lengths))
-
-
-class Counted:
-    """A session that counts what is bound to it."""
-
-    def __init__(self, session):
-        self.session, self.bound = session, 0
-
-    def __getattr__(self, name):
-        return getattr(self.session, name)
-
-    def io_binding(self):
-        self.bound += 1
-        return self.session.io_binding()
-
-
-def test_one_token_of_one_record_is_read_by_the_session_for_it(session, tmp_path):
-    """By matrices that are not packed: as from the start, and nothing else is read by it."""
-    write_graph(tmp_path / "toy.onnx")
-    alone = Counted(open_session(tmp_path / "toy.onnx", device="cpu", settings=AS_THEY_LIE))
-    decoder = GroupedDecoder(SessionGraph(session, device="cpu", one_row=alone), LAYOUT, table_of(TABLE.bfloat16()))
-    assert_follows(decoder, prompts(4, 7))
-    assert alone.bound == 0
-    (row,) = prompts(5)
-    reading = decoder.start([row], room=4)
-    assert alone.bound == 0
-    for token in (3, 8, 1):
-        row = torch.cat([row, TABLE.bfloat16().float()[token][None]])
-        expected, found = oracle(row), as_tensor(reading.step(torch.tensor([token])))[0]
-        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert alone.bound == 1
 
 
 @pytest.mark.parametrize("order", [None, HostOrder], ids=["host", "device"])

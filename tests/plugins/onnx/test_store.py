@@ -170,7 +170,7 @@ def opened(monkeypatch):
     """What is opened instead of sessions: the path, and what tuning says."""
     verdict = []
 
-    def tune(source, target):
+    def tune(source, target, **_):
         target.write_bytes(source.read_bytes())
         return verdict[0] if verdict else ""
 

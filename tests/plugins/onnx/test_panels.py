@@ -1,0 +1,139 @@
+"""A decoder whose matrices lie in panels gives the numbers that it gave, and what does not fit stays as it was."""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from modelgraft_plugins.onnx import tuning
+from modelgraft_plugins.onnx.panels import in_panels, pieces
+from modelgraft_plugins.onnx.runtime import open_on_host, options_of
+from modelgraft_plugins.onnx.tuning import panel_width, tune, write_forms
+
+WIDE, INNER, WORDS = 192, 320, 171  # multiples of a panel, which is at most 64 wide; the last one is none
+BATCH, TOKENS = 2, 3
+
+
+@pytest.fixture(scope="module")
+def width():
+    found = panel_width()
+    if not found:
+        pytest.skip("onnxruntime has no kernels here that go through several panels")
+    return found
+
+
+def fed(path, *, axes=("batch", "tokens"), rows=WIDE, read=False):
+    """Write a gated layer of feed-forward, added to what it reads, and a head; gives its matrices. read: what is between is an output."""
+    draw = numpy.random.default_rng(0)
+    sizes = {"gate": (rows, INNER), "up": (rows, INNER), "down": (INNER, rows), "head": (rows, WORDS)}
+    held = {name: draw.standard_normal(size, numpy.float32) / numpy.float32(size[0] ** 0.5) for name, size in sizes.items()}
+    nodes = [
+        helper.make_node("MatMul", ["x", "gate"], ["gated"]),
+        helper.make_node("MatMul", ["x", "up"], ["upped"]),
+        helper.make_node("QuickGelu", ["gated"], ["opened"], domain="com.microsoft", alpha=1.0),
+        helper.make_node("Mul", ["opened", "upped"], ["inner"]),
+        helper.make_node("MatMul", ["inner", "down"], ["added"]),
+        helper.make_node("Add", ["x", "added"], ["sum"]),
+        helper.make_node("MatMul", ["sum", "head"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [*axes, rows])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", *(["inner"] if read else []))]
+    graph = helper.make_graph(nodes, "fed", ports, outputs, [numpy_helper.from_array(array, name) for name, array in held.items()])
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return held
+
+
+def by_numpy(x, held):
+    """The head's numbers and those between, in float64."""
+    x = x.astype(float)
+    gated = x @ held["gate"]
+    inner = gated / (1 + numpy.exp(-gated)) * (x @ held["up"])
+    return (x + inner @ held["down"]) @ held["head"], inner
+
+
+def opened(source, width):
+    """The session on a graph in panels, and how often each operator stands in it."""
+    target = write_forms(source, source.parent, width)["panels"]
+    found = [node.op_type for node in onnx.load(target, load_external_data=False).graph.node]
+    return open_on_host(target, options_of(optimised=True)), {name: found.count(name) for name in found}
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["", "what is between is read as well"])
+def test_products_by_panels_are_those_of_the_matrices(read, tmp_path, width):
+    """Of one row and of several, of a head whose columns fill no whole panel; between matrices nothing leaves the form for the next."""
+    held = fed(tmp_path / "model.onnx", read=read)
+    session, operators = opened(tmp_path / "model.onnx", width)
+    assert operators["Conv"] == 4
+    assert "MatMul" not in operators
+    assert operators["ReorderInput"] == (3 if read else 2)
+    for batch, tokens in ((BATCH, TOKENS), (1, 1), (1, 7), (5, 1)):
+        x = numpy.random.default_rng(1).standard_normal((batch, tokens, WIDE), numpy.float32)
+        for found, wanted in zip(session.run(None, {"x": x}), by_numpy(x, held), strict=False):
+            assert found.shape == wanted.shape
+            assert numpy.abs(found - wanted).max() <= 1e-5 * numpy.abs(wanted).max()
+
+
+def test_what_fills_no_whole_panels_stays_a_product(tmp_path, width):
+    """A matrix whose rows are no multiple of a panel: the others are laid all the same."""
+    held = fed(tmp_path / "model.onnx", rows=WIDE + 1)
+    session, operators = opened(tmp_path / "model.onnx", width)
+    assert (operators["Conv"], operators["MatMul"]) == (1, 3)
+    x = numpy.random.default_rng(1).standard_normal((BATCH, TOKENS, WIDE + 1), numpy.float32)
+    wanted, _ = by_numpy(x, held)
+    assert numpy.abs(session.run(None, {"x": x})[0] - wanted).max() <= 1e-5 * numpy.abs(wanted).max()
+
+
+@pytest.mark.parametrize("axes", [("batch", 17), ("rows", "tokens"), ("batch", "patches")], ids=str)
+def test_what_reads_no_tokens_stays(axes, tmp_path):
+    """An encoder has many rows, which packed matrices are made for."""
+    fed(tmp_path / "model.onnx", axes=axes)
+    assert in_panels(tmp_path / "model.onnx", 8) is None
+
+
+@pytest.mark.parametrize(("rows", "columns", "width"), [(3, 8, 4), (5, 7, 4), (2, 3, 8), (700, 3000, 16)])
+def test_a_panel_holds_some_columns_row_by_row(rows, columns, width):
+    """And zeros behind the last, whatever is brought to panels at once."""
+    matrix = numpy.random.default_rng(0).standard_normal((rows, columns), numpy.float32)
+    found = numpy.concatenate(list(pieces(matrix, width)))
+    assert found.shape == (-(-columns // width), rows, width)
+    wider = numpy.hstack([matrix, numpy.zeros((rows, width), numpy.float32)])
+    for panel in range(len(found)):
+        assert (found[panel] == wider[:, panel * width : (panel + 1) * width]).all()
+
+
+def test_the_width_of_a_panel_is_that_of_this_processor(width):
+    """8 numbers with AVX, 16 with AVX-512 and on ARM: one row of a panel is one or two registers."""
+    assert width in {8, 16, 32}
+
+
+@pytest.mark.slow
+def test_a_tuned_decoder_has_its_matrices_in_panels(tmp_path, monkeypatch, width):
+    """It is compared with the plain one by new interpreters, for one token as well; where it were wrong, matrices are packed."""
+    monkeypatch.setattr(tuning, "subprocess", subprocess)
+    fed(tmp_path / "model.onnx")
+    (tmp_path / "tuned").mkdir()
+    target = tmp_path / "tuned" / "model.onnx"
+    assert tune(tmp_path / "model.onnx", target, width=width) == ""
+    assert {file.name for file in target.parent.iterdir()} >= {"model.onnx", "model.onnx.panels"}
+    for file in target.parent.iterdir():
+        file.unlink()
+    monkeypatch.setattr(tuning, "fill", falsely)
+    assert tune(tmp_path / "model.onnx", target, width=width) == ""
+    assert not list(target.parent.glob("*.panels"))
+    (found,) = open_on_host(target, options_of(optimised=True)).run(None, {"x": numpy.ones((1, 1, WIDE), numpy.float32)})
+    (wanted,) = open_on_host(tmp_path / "model.onnx", options_of()).run(None, {"x": numpy.ones((1, 1, WIDE), numpy.float32)})
+    assert numpy.abs(found - wanted).max() <= 1e-5
+
+
+def falsely(path, matrices, width):
+    """Panels of other numbers."""
+    from modelgraft_plugins.onnx import panels
+
+    panels.fill(path, matrices, width)
+    beside = path.with_name(f"{path.name}.panels")
+    beside.write_bytes(bytes(beside.stat().st_size))
