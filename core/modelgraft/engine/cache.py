@@ -10,11 +10,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelgraft.engine.disk import DiskCache
 from modelgraft.records.digests import size_bytes
 from modelgraft.records.owning import own, twin
+
+if TYPE_CHECKING:
+    from modelgraft.engine.disk import DiskCache
 
 MEMORY_BYTES = 512 * 2**20  # enough for the vectors of thousands of pictures
 DISK_BYTES = 4 * 2**30
@@ -32,7 +34,11 @@ class Cache:
 
     def __init__(self, *, memory_bytes: int = MEMORY_BYTES, folder: Path | None = None, disk_bytes: int = DISK_BYTES) -> None:
         self._limit = memory_bytes
-        self._disk = DiskCache(folder, limit_bytes=disk_bytes) if folder is not None else None
+        self._disk: DiskCache | None = None
+        if folder is not None:
+            from modelgraft.engine.disk import DiskCache
+
+            self._disk = DiskCache(folder, limit_bytes=disk_bytes)
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, tuple[Outputs, int]] = OrderedDict()
         self._bytes = 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from modelgraft.engine.backend import Loaded, Unfinished
 from modelgraft.engine.choosing import BACKGROUND, OFF, is_auto, is_off, when_exported
 from modelgraft.engine.events import Progress, Warned
-from modelgraft.engine.meanwhile import Meanwhile, in_a_line
 from modelgraft.engine.opening import Opening
 from modelgraft.engine.run import SERVING, tell
 from modelgraft.engine.standing import WAITS, StandIn
@@ -18,6 +17,9 @@ from modelgraft.kernel.words.errors import ModelgraftError
 from modelgraft.kernel.words.graph import Node, SolvedGraph
 from modelgraft.kernel.words.plan import Step
 from modelgraft.kernel.words.wording import option
+
+if TYPE_CHECKING:
+    from modelgraft.engine.meanwhile import Meanwhile
 
 Anew = Callable[[Node, Step], Loaded | None]  # loads a node again; None where there is no room for both
 
@@ -31,9 +33,15 @@ class Leaving:
     def __init__(self, graph: SolvedGraph, *, opening: Opening, is_aside: bool) -> None:
         """is_aside: this is the process that does what others have left."""
         self._graph, self._opening, self._is_aside = graph, opening, is_aside
-        self._meanwhile = Meanwhile(graph, opening=opening)
         self.standing = frozenset[str]()
         self._now: dict[str, str] = {}  # by what was said of a load: what holds in its place; "": nothing
+
+    @cached_property
+    def _meanwhile(self) -> Meanwhile:
+        """The jobs that are left; most pipelines leave none."""
+        from modelgraft.engine.meanwhile import Meanwhile
+
+        return Meanwhile(self._graph, opening=self._opening)
 
     def export(self, node: Node) -> str:
         """`LoadContext.export` of a node."""
@@ -77,7 +85,8 @@ class Leaving:
 
     def begin(self) -> None:
         """Have done what was left, once the first answer is there."""
-        self._meanwhile.begin()
+        if "_meanwhile" in vars(self):
+            self._meanwhile.begin()
 
     def _refusal(self, unfinished: Unfinished) -> str:
         """What a user must know of work that nobody will do."""
@@ -115,6 +124,8 @@ def _tried(anew: Callable[[], Loaded | None]) -> tuple[Loaded | None, str]:
     try:
         found = anew()
     except ModelgraftError as error:
+        from modelgraft.engine.meanwhile import in_a_line
+
         return None, f"cannot be used ({in_a_line(error)})"
     if found is None:
         return None, "is there for the next start, which need not hold both"

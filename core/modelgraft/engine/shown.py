@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from modelgraft.kernel.words import guard
@@ -34,7 +33,7 @@ class Page:
         if (seen := sight(value)) is not None:
             return self._sight(seen)
         if is_numbers(value):
-            return f"<code>{escape(_numbers(value))}</code>"
+            return f"<code>{markup.escaped(_numbers(value))}</code>"
         if isinstance(value, Mapping):
             return "".join(f"{markup.faint(str(key))}{self.value(part)}" for key, part in list(value.items())[:MOST_RECORDS])
         if isinstance(value, list | tuple) and not _is_flat(value):
@@ -50,7 +49,7 @@ class Page:
         uri = self._uri(seen.kind, seen.content)
         if uri is None:
             return markup.faint(f"{seen.said}, not shown: the page would be too large")
-        said = escape(seen.said)
+        said = markup.escaped(seen.said)
         if seen.kind.startswith("image/"):
             return f'<img alt="{said}" title="{said}" style="max-width:100%" src="{uri}">'
         player = seen.kind.partition("/")[0]

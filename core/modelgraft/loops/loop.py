@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from modelgraft.kernel.words.errors import InputError
-from modelgraft.loops import beams
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.decoder import Decoder, LooksAhead, Session, stepping
 from modelgraft.loops.finite_logits import check_allowed, check_finite, seen_by_numpy
-from modelgraft.loops.guessing import Ahead, Guesser, Guesses, Lookup
-from modelgraft.loops.guides import Guide, guided
-from modelgraft.loops.likelihoods import Likelihood, likelihoods
-from modelgraft.loops.prompt_places import Places
 from modelgraft.loops.reading import Decode, Reader
 from modelgraft.loops.sampling import chooser
 from modelgraft.loops.scoring import ScoresAsked, Scoring
@@ -25,6 +20,10 @@ from modelgraft.loops.settings import Settings
 from modelgraft.loops.taps import Taps
 
 if TYPE_CHECKING:
+    from modelgraft.loops.guessing import Ahead, Guesser, Guesses
+    from modelgraft.loops.guides import Guide
+    from modelgraft.loops.likelihoods import Likelihood
+    from modelgraft.loops.prompt_places import Places
     from modelgraft.records.arrays import Array
 
 
@@ -103,10 +102,12 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
         ahead, why = _ahead(session, settings, before, guesser, room=room, notes=notes)
         try:
             first = _copied(session.logits)
-            likely = likelihoods(session, given, check=check) if given else []
+            likely = _likely(session, given, check=check) if given else []
             if room == 0:
                 ids: list[list[int]] = [[] for _ in prompts]
             elif has_beams:
+                from modelgraft.loops import beams
+
                 ids = beams.search(session, settings, asked=asked, decode=decode, check=check)
             else:
                 ids = _write(session, settings, asked, readers, notes, guides=guides, ahead=ahead, seed=seed, check=check)
@@ -120,8 +121,22 @@ def generate(  # noqa: PLR0913 what is asked, and who watches
         texts = [reader.finish(answer) for reader, answer in zip(readers, ids, strict=True)]
         if ahead is not None and not ahead.noted.guessed:
             ahead.noted.why = ahead.guesser.why
-        guesses = ahead.noted if ahead is not None else Guesses(why=why) if why else None
-        return Answers(ids, texts, first, notes, likely, guesses)
+        return Answers(ids, texts, first, notes, likely, ahead.noted if ahead is not None else _unguessed(why))
+
+
+def _likely(session: Session, given: Sequence[Sequence[Sequence[int]]], *, check: Callable[[], None]) -> list[list[Likelihood]]:
+    from modelgraft.loops.likelihoods import likelihoods
+
+    return likelihoods(session, given, check=check)
+
+
+def _unguessed(why: str) -> Guesses | None:
+    """What is told where nothing is guessed ahead though it was asked for."""
+    if not why:
+        return None
+    from modelgraft.loops.guessing import Guesses
+
+    return Guesses(why=why)
 
 
 def _copied(logits: Array) -> Array:
@@ -141,6 +156,8 @@ def _ahead(
         return None, "hidden states are wanted of each token as it is read"
     if not isinstance(session, LooksAhead) or not session.looks:
         return None, "what runs the model reads one token at a time, or cannot take tokens back"
+    from modelgraft.loops.guessing import Ahead, Lookup
+
     return Ahead(session, Lookup(said) if guesser is None else guesser, room=room, most=settings.lookup), ""
 
 
@@ -218,7 +235,11 @@ class _Choosing:
         scores = self.scoring.apply(self.scoring.scaled(scores), length=length)
         if scores is not self.seen:
             largest = check_allowed(scores, running, length=length)
-        return self.drawn(guided(scores, self.guides, running)) if self.guides else self.drawn(scores, largest)
+        if not self.guides:
+            return self.drawn(scores, largest)
+        from modelgraft.loops.guides import guided
+
+        return self.drawn(guided(scores, self.guides, running))
 
 
 def _emitter(emit: Callable[[int, str], None] | None, row: int) -> Callable[[str], None] | None:

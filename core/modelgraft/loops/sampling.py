@@ -7,10 +7,8 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modelgraft.loops import drawn_tokens
 from modelgraft.loops.chosen import Tokens
 from modelgraft.loops.finite_logits import Largest, largest_of
-from modelgraft.loops.random_numbers import numbers_of
 from modelgraft.loops.settings import Settings
 from modelgraft.records.arrays import as_array, on_host
 
@@ -33,6 +31,9 @@ def chooser(settings: Settings, prompts: Sequence[Sequence[int]], *, seed: int) 
     """
     if not settings.draws:
         return likeliest
+    from modelgraft.loops import drawn_tokens
+    from modelgraft.loops.random_numbers import numbers_of
+
     numbers = [numbers_of(_row_seed(seed, prompt)) for prompt in prompts]
     drawer = drawn_tokens.Drawer(settings)
 

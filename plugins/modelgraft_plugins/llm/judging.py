@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelgraft.plugin import Answers, Likelihood
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from modelgraft.plugin import Answers, Likelihood
 
 FEWER = float("-inf")  # what a text that is not there is worth: it is never the likeliest one
 

@@ -15,9 +15,6 @@ from modelgraft.plugin import (
     Array,
     Assembling,
     Decoder,
-    Drafting,
-    DraftModel,
-    Guesses,
     InputError,
     Ledger,
     LoadContext,
@@ -43,6 +40,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from modelgraft.plugin import Drafting, DraftModel, Guesses
     from modelgraft_plugins.llm.grammars import Following, Grammars
 
 Embed = Callable[[Any], Any]
@@ -313,6 +311,8 @@ class Writer(Assembling):
 
     def _guesser(self, said: Sequence[Sequence[int]], settings: Settings, draft: DraftModel) -> Drafting:
         """What asks the draft."""
+        from modelgraft.plugin import Drafting
+
         own = self.weights()
         price = min(draft.weights / own, 1.0) if own and draft.weights else UNKNOWN_PRICE
         room = settings.longest(min(map(len, said)))

@@ -19,7 +19,6 @@ what was written, for who puts it into another message, and for the command line
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,6 +184,8 @@ def where_of(error: BaseException) -> dict[str, str]:
 
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return "Did you mean 'x'?" for the closest of the options, or an empty string when none is close."""
+    import difflib
+
     close = difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'?" if close else ""
 
