@@ -63,6 +63,25 @@ def test_an_account_without_a_home_is_told_where_a_cache_may_be(monkeypatch: pyt
         cache_root()
 
 
+@pytest.mark.parametrize(
+    "words", [("check", "shouts.yaml"), ("plan", "shouts.yaml"), ("run", "shouts.yaml", "--input", "x=a"), ("records",)]
+)
+@pytest.mark.parametrize("why", ["there is no home", "nobody may look into it"])
+def test_what_needs_nothing_that_is_kept_runs_where_nothing_can_be(folder: Path, monkeypatch: pytest.MonkeyPatch, words, why):
+    """For an account without a home, and where the system refuses to look, as it does at names that are too long."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if why == "there is no home":
+        monkeypatch.delenv("MODELGRAFT_CACHE", raising=False)
+        monkeypatch.setattr(Path, "home", homeless)
+    else:
+        monkeypatch.setenv("MODELGRAFT_CACHE", "x" * 300)
+    assert main(words.split()) == 0
+
+
 def test_homes_are_read_in_one_place():
     """Where pathlib reads them, a file that is called ~draft ends a command with a defect."""
     rooms = [Path(package.__path__[0]) for package in (modelgraft, modelgraft_plugins)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,9 +57,9 @@ class CliSession:
             if self.plugins is None:
                 from modelgraft.installed.indexed import registry_in
                 from modelgraft.sources.installed_plugins import PLUGINS
-                from modelgraft.sources.storage import cache_root
+                from modelgraft.sources.storage import root_of_what_is_kept
 
-                return registry_in(cache_root() / PLUGINS, keep=not self.looks)
+                return registry_in(root_of_what_is_kept() / PLUGINS, keep=not self.looks)
             from modelgraft.installed.discovery import discover
 
             return discover(only=self.plugins)
@@ -66,9 +67,9 @@ class CliSession:
     def is_first(self) -> bool:
         """Whether no command has kept anything of the plugins in the cache: nothing that a node could be loaded from is there either."""
         from modelgraft.sources.installed_plugins import PLUGINS
-        from modelgraft.sources.storage import cache_root
+        from modelgraft.sources.storage import root_of_what_is_kept
 
-        return not (cache_root() / PLUGINS).exists()
+        return not os.path.exists(root_of_what_is_kept() / PLUGINS)  # noqa: PTH110 that of pathlib raises where nobody may look
 
     def made_once(self, name: str, make: Callable[[], Any], *, beside: object = None) -> Any:  # Any: JSON
         """What is made of all that is installed, kept for the next command; see `modelgraft.installed.made_once`."""

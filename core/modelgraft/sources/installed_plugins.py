@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from modelgraft.installed import indexed
 from modelgraft.kernel.shelf.registry import Registry
-from modelgraft.sources.storage import cache_root
+from modelgraft.sources.storage import root_of_what_is_kept
 
 PLUGINS = "plugins"  # the folder in the cache
 
@@ -14,5 +16,5 @@ def installed_plugins() -> Registry:
 
     What is found out is kept where there is a cache already: to look at a graph makes no folder.
     """
-    root = cache_root()
-    return indexed.registry_in(root / PLUGINS, keep=root.is_dir())
+    root = root_of_what_is_kept()
+    return indexed.registry_in(root / PLUGINS, keep=os.path.isdir(root))  # noqa: PTH112 that of pathlib raises where nobody may look

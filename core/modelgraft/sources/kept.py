@@ -67,7 +67,7 @@ def hold(folder: Path) -> bool:
     load = _load.get()
     handle = lock_folder(folder, is_shared=True, waits=True) if load is not None else None
     if load is None or handle is None:
-        return folder.is_dir()
+        return os.path.isdir(folder)  # noqa: PTH112 that of pathlib raises where nobody may look
     load.held.callback(os.close, handle)
     try:
         return os.path.samestat(os.fstat(handle), folder.stat())  # while this waited, another may have deleted or replaced it

@@ -44,6 +44,14 @@ def cache_root() -> Path:
     return base / "modelgraft"
 
 
+def root_of_what_is_kept() -> Path:
+    """The same for who goes on where nothing can be kept: for an account without a home a folder that there cannot be."""
+    try:
+        return cache_root()
+    except SourceError:
+        return Path(os.devnull) / "modelgraft"
+
+
 def _home() -> Path:
     try:
         return Path.home()
@@ -217,7 +225,7 @@ def sha256_of(path: Path) -> str:
     except (OSError, ValueError):
         pass
     found = digest_of(path)
-    if cache_root().is_dir():  # to look at a graph makes no folders
+    if os.path.isdir(root_of_what_is_kept()):  # noqa: PTH112 that of pathlib raises where nobody may look; to look at a graph makes no folders
         with contextlib.suppress(OSError), file_aside(memo) as aside:  # a cache that cannot be written costs time, not correctness
             aside.write_text(f"{found} {hashlib.sha256(found.encode()).hexdigest()[:8]}", encoding="ascii")
     return found
@@ -225,7 +233,7 @@ def sha256_of(path: Path) -> str:
 
 def _memo_of(path: Path) -> Path:
     identity = f"{path.resolve()}\0{stamp_of(path)}"
-    return cache_root() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
+    return root_of_what_is_kept() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
 
 
 def remember_named(folder: Path) -> None:
