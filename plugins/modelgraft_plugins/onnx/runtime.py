@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ SPIN_US = 20
 # By itself onnxruntime (1.29 and newer) tells its makers of every session: the name of the graph, sums over its weights, how long it ran.
 # What it could not send it keeps in the home folder, in a file that is open for as long as the process lives. It asks when it is imported.
 SILENT = ("ORT_DISABLE_TELEMETRY", "1")
+
+VERSION = re.compile(r"^Version:[ \t]*(\S+)[ \t]*$", re.MULTILINE)  # in the head of the metadata of a distribution
 
 SLOWER = (
     "SkipLayerNormFusion",
@@ -87,8 +90,11 @@ def version_of(distribution: str) -> str:
 
 
 @cache
-def _version(distribution: str) -> str:
-    return version(distribution)
+def _version(name: str) -> str:
+    """By the line that says it: to read all that is told of a distribution takes as long as finding it."""
+    found = distribution(name)
+    said = VERSION.search((found.read_text("METADATA") or "").partition("\n\n")[0])
+    return said[1] if said is not None else found.version
 
 
 def waiting(count: int) -> Mapping[str, str]:

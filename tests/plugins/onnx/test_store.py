@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -280,16 +283,23 @@ def test_the_version_of_a_distribution_is_looked_up_once_and_one_that_is_not_the
     """It may be installed meanwhile."""
     asked, known = list[str](), {"some-thing": "1.2"}
 
-    def version(name: str) -> str:
+    def distribution(name: str) -> Any:
         asked.append(name)
         if name not in known:
             raise PackageNotFoundError(name)
-        return known[name]
+        return SimpleNamespace(read_text=lambda _: f"Name: x\nVersion: {known[name]}\n\nVersion: 9\n")
 
-    monkeypatch.setattr(runtime, "version", version)
+    monkeypatch.setattr(runtime, "distribution", distribution)
     runtime._version.cache_clear()
     assert [runtime.version_of(name) for name in ("some-thing", "some-thing", "other", "other")] == ["1.2", "1.2", "", ""]
     known["other"] = "3"
     assert runtime.version_of("other") == "3"
     assert asked == ["some-thing", "other", "other", "other"]
+    runtime._version.cache_clear()
+
+
+def test_the_version_of_every_distribution_is_that_of_its_metadata():
+    """Found by the line that says it, also where the metadata lie in a file of another name."""
+    names = {one.name for one in metadata.distributions()}
+    assert {name: runtime.version_of(name) for name in names} == {name: metadata.version(name) for name in names}
     runtime._version.cache_clear()
