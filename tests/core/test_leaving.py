@@ -20,7 +20,7 @@ import modelgraft as mg
 from modelgraft.engine import states
 from modelgraft.engine.backend import Backend, Loaded, Unfinished, open_backend
 from modelgraft.engine.choosing import chosen_backend, when_exported
-from modelgraft.engine.meanwhile import Meanwhile, folder_of_states, packed, unpacked
+from modelgraft.engine.meanwhile import Errand, Meanwhile, folder_of_states, packed, unpacked
 from modelgraft.engine.opening import Opening, Placing
 from modelgraft.engine.standing import WAITS, StandIn
 from modelgraft.installed.discovery import assemble
@@ -379,3 +379,21 @@ def test_a_machine_that_starts_no_process_leaves_it_to_the_next_start(tmp_path, 
     meanwhile.add(step, Unfinished("export", KEY, meanwhile="torch"))
     meanwhile.begin()
     assert meanwhile.look(KEY) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="what stands for Python is a script of the shell")
+def test_an_answer_waits_neither_for_the_python_of_another_process_nor_for_what_it_reads(tmp_path, monkeypatch):
+    """It is handed all that it works with, however much that is, before it has started."""
+    stand_in, go, heard = tmp_path / "python", tmp_path / "go", tmp_path / "heard"
+    wait, take = f"while [ ! -e '{go}' ]; do sleep 0.05; done", f"cat > '{heard}.part'; mv '{heard}.part' '{heard}'"
+    stand_in.write_text(f"#!/bin/sh\n{wait}\n{take}\n", encoding="utf-8")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr("modelgraft.engine.meanwhile.sys.executable", str(stand_in))
+    content, waiting = os.urandom(1 << 20), Meanwhile(mg.check(graph_of(tmp_path)), opening=Opening())  # more than a pipe holds
+    waiting._waiting.append(Errand("a", Unfinished("export", KEY), content))
+    waiting.begin()
+    assert not heard.exists()
+    go.touch()
+    assert any(heard.exists() or time.sleep(0.05) for _ in range(1000))
+    _, work = pickle.loads(heard.read_bytes())
+    assert pickle.loads(work)[1] == [(KEY, "a", "export", content)]

@@ -11,9 +11,11 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from modelgraft.engine import states
@@ -85,7 +87,10 @@ class Meanwhile:
         return jobs
 
     def begin(self) -> None:
-        """Start a process for the jobs that wait. A machine that starts none leaves them to the next start."""
+        """Start a process for the jobs that wait, and wait neither for its Python to start nor for its end: somebody waits for an answer.
+
+        A machine that starts none leaves them to the next start.
+        """
         if not (jobs := self.take()):
             return
         work = pickle.dumps((packed(self._opening), [(job.unfinished.key, job.node, job.unfinished.what, job.content) for job in jobs]))
@@ -94,21 +99,21 @@ class Meanwhile:
         environment = {**os.environ, "OMP_NUM_THREADS": cores, "MODELGRAFT_THREADS": os.environ.get("MODELGRAFT_THREADS") or cores}
         started_at = time.time()
         try:
-            started = subprocess.Popen(  # noqa: S603 our own interpreter and code
-                [sys.executable or "python", "-c", CODE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C of the terminal is none for it
-                env=environment,
-            )
-            assert started.stdin is not None, "it was asked for"
-            with started.stdin as handed:
+            with tempfile.TemporaryFile() as handed:  # no pipe, which holds so much and no more until it is read
                 handed.write(request)
-            if hasattr(os, "fork"):
-                started.wait()
+                handed.seek(0)
+                started = subprocess.Popen(  # noqa: S603 our own interpreter and code
+                    [sys.executable or "python", "-c", CODE],
+                    stdin=handed,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # a Ctrl-C of the terminal is none for it
+                    env=environment,
+                )
         except OSError:
             return
+        if hasattr(os, "fork"):
+            Thread(target=started.wait, name="meanwhile", daemon=True).start()  # or it stays in the tables of the system, done
         self._began |= {job.unfinished.key: started_at for job in jobs}
 
     def look(self, key: str) -> states.State | None:
