@@ -122,6 +122,9 @@ def test_pip_says_what_it_does_and_not_what_is_there_already(capsys):
 def test_a_file_that_is_not_there_has_a_way_out(run):
     """The nearest file beside it, a shipped graph of that name, a folder that is missing."""
     assert "Did you mean 'capitals.yaml'?" in run("check", "capitls.yaml")[1]
+    Path("some").mkdir()
+    Path("some/capitals.yaml").touch()
+    assert "Did you mean 'some/capitals.yaml'?" in run("check", "some/capitls.yaml")[1]  # it can be pasted
     assert "without its ending, 'describe' is a shipped graph" in run("check", "describe.yaml")[1]
     assert "there is no folder gone" in run("check", "gone/a.yaml")[1]
     for word in ("zzzzzzzzzz.yaml", "z.yaml"):  # the ending, which is alike, brings none near

@@ -63,11 +63,10 @@ def test_an_account_without_a_home_is_told_where_a_cache_may_be(monkeypatch: pyt
         cache_root()
 
 
-@pytest.mark.parametrize(
-    "words", [("check", "shouts.yaml"), ("plan", "shouts.yaml"), ("run", "shouts.yaml", "--input", "x=a"), ("records",)]
-)
+@pytest.mark.parametrize("words", ["check shouts.yaml", "plan shouts.yaml", "run shouts.yaml --input x=a", "records"])
 @pytest.mark.parametrize("why", ["there is no home", "nobody may look into it"])
-def test_what_needs_nothing_that_is_kept_runs_where_nothing_can_be(folder: Path, monkeypatch: pytest.MonkeyPatch, words, why):
+@pytest.mark.usefixtures("folder")
+def test_what_needs_nothing_that_is_kept_runs_where_nothing_can_be(monkeypatch: pytest.MonkeyPatch, words: str, why: str):
     """For an account without a home, and where the system refuses to look, as it does at names that are too long."""
 
     def homeless() -> Path:

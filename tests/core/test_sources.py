@@ -295,7 +295,7 @@ def test_recorded_configs_stand_in_for_a_checkpoint_that_is_not_here(tmp_path):
         assert (view.config, view.is_recorded, view.has_weights) == ({"hidden_size": 5}, True, False)
         assert view.json("preprocessor_config.json") == {"size": 4}
     assert refused("preset:eyes", registry=registry) == (
-        "source-not-found  there is no preset 'eyes'; there are: eye\n    Did you mean 'eye'?"
+        "source-not-found  there is no preset 'eyes'; there are: eye\n    Did you mean 'preset:eye'?"
     )
 
 

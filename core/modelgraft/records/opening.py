@@ -46,7 +46,7 @@ def open_named(source: FileOrBytes, *, name: str, wanted: str, find: FindFile = 
         place = plain_path(text)
         if place.is_symlink():
             raise InputError(f"{name}: '{text}' is a link to '{place.readlink()}', which is not there; wanted: {wanted}") from error
-        near = nearest(place.name, _siblings(place))
+        near = nearest(place.name, _siblings(place), before=text.removesuffix(place.name))
         raise InputError(f"{name}: there is no file '{text}'; wanted: {wanted}. {near}".rstrip()) from error
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name is a ValueError, no home folder a RuntimeError
         raise InputError(

@@ -120,7 +120,7 @@ def _view_preset(ref: SourceRef, registry: Registry) -> SourceView:
     recorded = registry.recorded_configs.get(f"preset:{ref.name}")
     if recorded is None:
         there = [name.removeprefix("preset:") for name in registry.recorded_configs if name.startswith("preset:")]
-        hint = nearest(ref.name, there)
+        hint = nearest(ref.name, there, before="preset:")
         raise SourceError(Problem("source-not-found", f"there is no preset '{ref.name}'; there are: {choices(there)}", hint=hint))
     if (recorded / WHOLE).is_file():
         return SourceView(ref, config_files.config_of(recorded), folder=recorded)

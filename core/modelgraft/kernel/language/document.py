@@ -189,12 +189,12 @@ def _read_text(path: Path, file: str) -> bytes:
             return stream.read(MOST_DOCUMENT_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        hint = _near(path) if isinstance(error, FileNotFoundError) else ""
+        hint = _near(path, file.removesuffix(path.name)) if isinstance(error, FileNotFoundError) else ""
         raise DocumentError(Problem("no-such-graph", f"{file} cannot be read: {reason}", hint=hint)) from error
 
 
-def _near(path: Path) -> str:
-    """What may have been meant by a file that is not there: a shipped graph, or a file beside it."""
+def _near(path: Path, folder: str) -> str:
+    """What may have been meant by a file that is not there: a shipped graph, or a file beside it; folder: as it was written."""
     if path.stem in shipped_names():
         return f"without its ending, '{path.stem}' is a shipped graph"
     if not path.parent.is_dir():
@@ -203,9 +203,7 @@ def _near(path: Path) -> str:
         beside = {file.stem: file.name for file in sorted(path.parent.iterdir()) if file.suffix in (".yaml", ".yml")}
     except OSError:
         return ""
-    near = nearest(path.stem, beside)  # the ending is alike in all
-    for stem, name in beside.items():
-        near = near.replace(f"'{stem}'", f"'{name}'")
+    near = re.sub("'(.+)'", lambda found: f"'{folder}{beside[found[1]]}'", nearest(path.stem, beside))  # the ending is alike in all
     return near or (f"graphs in that folder: {choices(beside.values())}" if beside else "")
 
 

@@ -182,12 +182,12 @@ def where_of(error: BaseException) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def nearest(name: str, options: Iterable[str]) -> str:
-    """Return "Did you mean 'x'?" for the closest of the options, or an empty string when none is close."""
+def nearest(name: str, options: Iterable[str], *, before: str = "") -> str:
+    """Return "Did you mean 'x'?" for the closest of the options, or ""; before: what it is written behind, as a folder."""
     import difflib
 
     close = difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'?" if close else ""
+    return f"Did you mean '{before}{close[0]}'?" if close else ""
 
 
 def choices(options: Iterable[str], *, most: int = 12, sort: bool = True) -> str:
