@@ -82,12 +82,16 @@ def _fits(node: Node, width: int) -> bool:
 
 
 def _inner(graph: Graph, fitting: set[Node]) -> set[Value]:
-    """What nodes give that compute number by number, where all that they read comes from matrices, and goes to matrices alone."""
-    known, found = {node.outputs[0] for node in fitting}, set[Value]()
+    """What nodes give that compute number by number, where all that they read comes from matrices, and goes to matrices alone.
+
+    What they read has as many columns: one that stands for all of a row would be the first of a panel, and the others zeros.
+    """
+    columns, found = {node.outputs[0]: node.inputs[1].const_value.shape[1] for node in fitting}, set[Value]()
     nodes = [node for node in graph if node.op_type in BY_NUMBER and node not in fitting]
     for node in nodes:
-        if known.issuperset(node.inputs):
-            known.add(node.outputs[0])
+        read = {columns.get(value) for value in node.inputs}
+        if len(read) == 1 and None not in read:
+            columns[node.outputs[0]] = read.pop()
             found.add(node.outputs[0])
     for node in reversed(nodes):
         value = node.outputs[0]
@@ -122,7 +126,7 @@ class _Laying:
         """The same node where it reads what convolutions give; it does not leave that form."""
         made = list[Node]()
         facts = {name: entry.value for name, entry in node.attributes.items()}
-        given = _put(made, node.op_type, *(self.as_image[value] for value in node.inputs), domain=node.domain, **facts)
+        given = _put(made, node.op_type, *[self._entered(value, made) for value in node.inputs], domain=node.domain, **facts)
         self.graph.insert_before(node, made)
         self.as_image[node.outputs[0]] = given
 
@@ -171,7 +175,7 @@ def fill(path: Path, matrices: Mapping[str, Tensor], width: int) -> None:
             file.seek(-(-file.tell() // PAGE) * PAGE)
             begin = file.tell()
             for piece in pieces(matrices[taken.name].numpy(), width):
-                piece.tofile(file)
+                file.write(piece.data.cast("B"))  # what numpy writes by itself finds a disk full without the system's word for it
                 giving.note(piece.nbytes)
             graph.input.remove(taken)
             held = graph.initializer.add(name=taken.name, data_type=onnx.TensorProto.FLOAT, data_location=onnx.TensorProto.EXTERNAL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
+from pathlib import Path
 
 import numpy
 import onnx
@@ -10,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modelgraft_plugins.onnx import tuning
-from modelgraft_plugins.onnx.panels import in_panels, pieces
+from modelgraft_plugins.onnx.panels import fill, in_panels, pieces
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 from modelgraft_plugins.onnx.tuning import panel_width, tune, write_forms
 
@@ -26,10 +28,13 @@ def width():
     return found
 
 
-def fed(path, *, axes=("batch", "tokens"), rows=WIDE, read=False):
-    """Write a gated layer of feed-forward, added to what it reads, and a head; gives its matrices. read: what is between is an output."""
+def fed(path, *, axes=("batch", "tokens"), rows=WIDE, read=(), gates=INNER):
+    """Write a gated layer of feed-forward, added to what it reads, and a head; gives its matrices.
+
+    read: what is between and an output as well;  gates: columns of the gate, one for each of those that it opens, or one for all
+    """
     draw = numpy.random.default_rng(0)
-    sizes = {"gate": (rows, INNER), "up": (rows, INNER), "down": (INNER, rows), "head": (rows, WORDS)}
+    sizes = {"gate": (rows, gates), "up": (rows, INNER), "down": (INNER, rows), "head": (rows, WORDS)}
     held = {name: draw.standard_normal(size, numpy.float32) / numpy.float32(size[0] ** 0.5) for name, size in sizes.items()}
     nodes = [
         helper.make_node("MatMul", ["x", "gate"], ["gated"]),
@@ -41,7 +46,7 @@ def fed(path, *, axes=("batch", "tokens"), rows=WIDE, read=False):
         helper.make_node("MatMul", ["sum", "head"], ["y"]),
     ]
     ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [*axes, rows])]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", *(["inner"] if read else []))]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", *read)]
     graph = helper.make_graph(nodes, "fed", ports, outputs, [numpy_helper.from_array(array, name) for name, array in held.items()])
     opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
@@ -49,11 +54,12 @@ def fed(path, *, axes=("batch", "tokens"), rows=WIDE, read=False):
 
 
 def by_numpy(x, held):
-    """The head's numbers and those between, in float64."""
+    """The head's numbers and those between, in float64, by their names."""
     x = x.astype(float)
     gated = x @ held["gate"]
-    inner = gated / (1 + numpy.exp(-gated)) * (x @ held["up"])
-    return (x + inner @ held["down"]) @ held["head"], inner
+    gate = gated / (1 + numpy.exp(-gated))
+    inner = gate * (x @ held["up"])
+    return {"y": (x + inner @ held["down"]) @ held["head"], "inner": inner, "opened": gate}
 
 
 def opened(source, width):
@@ -63,17 +69,26 @@ def opened(source, width):
     return open_on_host(target, options_of(optimised=True)), {name: found.count(name) for name in found}
 
 
-@pytest.mark.parametrize("read", [False, True], ids=["", "what is between is read as well"])
-def test_products_by_panels_are_those_of_the_matrices(read, tmp_path, width):
+@pytest.mark.parametrize(
+    ("read", "gates", "entered"),
+    [
+        pytest.param((), INNER, 2, id=""),
+        pytest.param(["inner"], INNER, 3, id="what is between is read as well"),
+        pytest.param(["opened"], INNER, 3, id="the first of what is between is read as well"),
+        pytest.param((), 1, 3, id="a gate for all columns"),
+    ],
+)
+def test_products_by_panels_are_those_of_the_matrices(read, gates, entered, tmp_path, width):
     """Of one row and of several, of a head whose columns fill no whole panel; between matrices nothing leaves the form for the next."""
-    held = fed(tmp_path / "model.onnx", read=read)
+    held = fed(tmp_path / "model.onnx", read=read, gates=gates)
     session, operators = opened(tmp_path / "model.onnx", width)
     assert operators["Conv"] == 4
     assert "MatMul" not in operators
-    assert operators["ReorderInput"] == (3 if read else 2)
+    assert operators["ReorderInput"] == entered
     for batch, tokens in ((BATCH, TOKENS), (1, 1), (1, 7), (5, 1)):
         x = numpy.random.default_rng(1).standard_normal((batch, tokens, WIDE), numpy.float32)
-        for found, wanted in zip(session.run(None, {"x": x}), by_numpy(x, held), strict=False):
+        for name, found in zip(["y", *read], session.run(None, {"x": x}), strict=True):
+            wanted = by_numpy(x, held)[name]
             assert found.shape == wanted.shape
             assert numpy.abs(found - wanted).max() <= 1e-5 * numpy.abs(wanted).max()
 
@@ -84,7 +99,7 @@ def test_what_fills_no_whole_panels_stays_a_product(tmp_path, width):
     session, operators = opened(tmp_path / "model.onnx", width)
     assert (operators["Conv"], operators["MatMul"]) == (1, 3)
     x = numpy.random.default_rng(1).standard_normal((BATCH, TOKENS, WIDE + 1), numpy.float32)
-    wanted, _ = by_numpy(x, held)
+    wanted = by_numpy(x, held)["y"]
     assert numpy.abs(session.run(None, {"x": x})[0] - wanted).max() <= 1e-5 * numpy.abs(wanted).max()
 
 
@@ -104,6 +119,18 @@ def test_a_panel_holds_some_columns_row_by_row(rows, columns, width):
     wider = numpy.hstack([matrix, numpy.zeros((rows, width), numpy.float32)])
     for panel in range(len(found)):
         assert (found[panel] == wider[:, panel * width : (panel + 1) * width]).all()
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no device that is full")
+def test_a_full_disk_is_told_by_the_systems_word(tmp_path, width):
+    """Numpy, which could write panels as well, says how many numbers it has written."""
+    fed(tmp_path / "model.onnx")
+    graph, matrices = in_panels(tmp_path / "model.onnx", width)
+    (tmp_path / "full.onnx").write_bytes(graph)
+    (tmp_path / "full.onnx.panels").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as told:
+        fill(tmp_path / "full.onnx", matrices, width)
+    assert told.value.errno == errno.ENOSPC
 
 
 def test_the_width_of_a_panel_is_that_of_this_processor(width):
