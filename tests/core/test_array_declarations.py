@@ -62,6 +62,26 @@ def test_a_masked_array_is_refused(tmp_path):
         pipeline.run(x="a")
 
 
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        (lambda x: x.to_sparse(), r"found a tensor whose layout is sparse_coo, wanted float\[batch 2\]: numbers beside each other"),
+        (lambda x: x.to_sparse_csr(), r"found a tensor whose layout is sparse_csr, wanted "),
+        (lambda x: x.to_mkldnn(), r"found a tensor whose layout is mkldnn, wanted "),
+        (lambda x: x.to("meta"), r"found a tensor whose layout is meta, a shape without numbers, wanted "),
+        (lambda x: torch.nested.nested_tensor([*x]), r"found a tensor whose layout is nested, wanted "),
+        (lambda x: x.to(torch.float8_e4m3fn), r"found float8_e4m3fn\[1 2\], wanted float\[batch 2\]: the dtype is float8_e4m3fn, not "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested tensors")  # torch says that they are new
+def test_a_tensor_that_most_code_cannot_compute_with_is_told_with_its_port(tmp_path, odd, told):
+    """By the node that gives it, and not as what torch has not implemented where somebody looks at it."""
+    part = function("toy/odd", TEXT, {"out": FLOATS}, lambda x: odd(torch.ones(len(x), 2)))
+    pipeline = opened(tmp_path, [part], {"a": {"use": "toy/odd", "in": {"x": "inputs.x"}}}, outputs={"out": "a"})
+    with pipeline, pytest.raises(mg.NodeError, match=rf"toy/odd breaks its declaration in node 'a': output 'out': {told}"):
+        pipeline.run(x="a")
+
+
 def test_no_number_in_an_array_is_told_where_it_begins(tmp_path):
     """Once, at the node that gives it."""
     part = function("toy/nan", TEXT, {"out": FLOATS}, lambda x: numpy.full((len(x), 2), numpy.nan, numpy.float32), arrays=True)

@@ -18,7 +18,7 @@ from modelgraft.kernel.words.ports import ListOf, Modality, Port, PortType, Tens
 from modelgraft.records import values
 from modelgraft.records.absence import ABSENT
 from modelgraft.records.batch import Batch, is_whole
-from modelgraft.records.owning import is_array, is_tensor
+from modelgraft.records.owning import is_array, is_tensor, unusual_layout
 from modelgraft.records.record_type import Types
 
 Check = Callable[[Any, int], Any]  # (what the code gave, size of the batch) -> the same, or raises
@@ -208,6 +208,8 @@ def _check_tensor(node: Node, name: str, kind: Tensor, value: Any, count: int, t
         raise _broken(node, f"output '{name}': found {values.describe(value)}, wanted {kind}: a torch tensor{say_so}")
     if is_array(value) and hasattr(value, "filled"):
         raise _broken(node, f"output '{name}': found a masked array, wanted {kind}: fill what is masked first, array.filled(0)")
+    if is_tensor(value) and (lies := unusual_layout(value)):
+        raise _broken(node, f"output '{name}': found a tensor whose layout is {lies}, wanted {kind}: numbers beside each other")
     wrong = values.tensor_mismatch(kind, value)
     if not wrong and not is_whole(kind) and kind.axes[0] is not None and len(value) != count:
         wrong = f"it holds {_records(len(value))}, the batch {count}"

@@ -9,7 +9,7 @@ from modelgraft.engine.backend import Call
 from modelgraft.engine.inplace import Tell
 from modelgraft.kernel.words.graph import Node
 from modelgraft.kernel.words.ports import Tensor
-from modelgraft.records.owning import is_array, is_tensor
+from modelgraft.records.owning import is_array, is_tensor, unusual_layout
 
 NAN, INFINITY = "NaN", "infinity"
 
@@ -60,6 +60,8 @@ def _parameters(module: Any) -> Iterable[tuple[str, Any]]:
 def _odd(value: Any) -> str:
     """What a tensor or an array of floating numbers holds that is no number, NaN before infinity; nothing for one that is sound."""
     if is_tensor(value) and value.is_floating_point():
+        if value.element_size() == 1 or unusual_layout(value):  # 8 bits, which torch cannot look at, or not plain: for the check to tell
+            return ""
         return "" if bool(value.isfinite().all()) else NAN if bool(value.isnan().any()) else INFINITY
     if is_array(value) and value.dtype.kind == "f":
         import numpy

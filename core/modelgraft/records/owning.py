@@ -96,6 +96,15 @@ class Handed(Mapping[str, Any]):
         return f"Handed({', '.join(self._values)})"
 
 
+def unusual_layout(tensor: Any) -> str:
+    """How the numbers of a tensor lie where that is not one beside the other, such as "sparse_coo"; "" for what all code computes with."""
+    if tensor.is_meta:
+        return "meta, a shape without numbers"
+    if tensor.is_nested:
+        return "nested"
+    return "" if tensor.layout is sys.modules["torch"].strided else str(tensor.layout).removeprefix("torch.").removeprefix("_")
+
+
 def is_tensor(value: Any) -> bool:
     """A torch tensor; torch is not imported to find out."""
     return _is_of(value, "torch", "Tensor")
