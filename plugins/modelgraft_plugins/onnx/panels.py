@@ -9,15 +9,16 @@ a session starts, and all is mapped.
 
     x [batch tokens k] -> Unsqueeze -> ReorderInput [1 k/b batch tokens b] -> Conv [1 n/b batch tokens b] -> ReorderOutput -> Squeeze
 
-with b, the width of a panel, as the processor's kernels have it. What computes number by number between two matrices, as in the
-feed-forward part of a layer, does so in that form.
+with b, the width of a panel, as the processor's kernels have it; x [rows k] is an image of one line. What computes number by number
+between two matrices, as in the feed-forward part of a layer, does so in that form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelgraft_plugins.onnx.constants import drop_unused
 from modelgraft_plugins.onnx.giving_back import GivingBack
@@ -28,20 +29,21 @@ BY_NUMBER = frozenset({"QuickGelu", "Gelu", "FastGelu", "Relu", "Sigmoid", "Tanh
 TOKENS = ("batch", "tokens")  # the first axes of what a decoder reads, as its graph names them
 PAGE = 4096  # bytes; a matrix begins where one does
 PIECE = 4 << 20  # bytes of a matrix that are brought to panels at once
-OPEN = 3  # axes of what matrices read: batch, tokens, and the numbers of one
+OPENED: Mapping[int, Sequence[int]] = {3: (0,), 2: (0, 1)}  # axes that an image has more than [batch tokens k], and than [rows k]
+MOST_LEFT = 1 / 8  # of the numbers of matrices that may stay as they are: a session packs those anew, in memory of its own
 LAID = "panels"  # how the file of them ends
 
-# Graph, Node, Value and Tensor of onnx_ir, which is not among what mypy sees.
+Matrix = Callable[[], Any]  # gives float32[k n] of numpy
+# Graph, Node and Value of onnx_ir, which is not among what mypy sees.
 Graph = Any
 Node = Any
 Value = Any
-Tensor = Any
 
 
-def in_panels(path: Path, width: int) -> tuple[bytes, dict[str, Tensor]] | None:
+def in_panels(path: Path, width: int) -> tuple[bytes, dict[str, Matrix]] | None:
     """The graph of a decoder that is written, and its matrices by the names of the inputs that they are to become: see `lay_out`.
 
-    None for one that reads no tokens, or cannot be read here.
+    None for one that reads no tokens, whose matrices mostly do not fit, or that cannot be read here.
     """
     try:
         from modelgraft_plugins.light_ir import ir  # not at the top: a start needs none
@@ -50,15 +52,24 @@ def in_panels(path: Path, width: int) -> tuple[bytes, dict[str, Tensor]] | None:
     model = ir.load(path)
     if not any(value.shape is not None and tuple(map(str, value.shape[:2])) == TOKENS for value in model.graph.inputs):
         return None
+    numbers = _numbers(model.graph)
     matrices = lay_out(model.graph, width)
-    return (ir.serde.serialize_model(model).SerializeToString(), matrices) if matrices else None
+    if not matrices or _numbers(model.graph) > MOST_LEFT * numbers:
+        return None
+    return ir.serde.serialize_model(model).SerializeToString(), matrices
 
 
-def lay_out(graph: Graph, width: int) -> dict[str, Tensor]:
+def _numbers(graph: Graph) -> int:
+    """How many numbers of constant matrices products read."""
+    weights = (node.inputs[1].const_value for node in graph if node.op_type in {"MatMul", "Gemm"} and node.inputs[1] is not None)
+    return sum(weight.size for weight in weights if weight is not None)
+
+
+def lay_out(graph: Graph, width: int) -> dict[str, Matrix]:
     """Put convolutions in the place of products by constant matrices. width: of a panel.
 
     Gives the matrices, [k n] each, by the names of new inputs of the graph, which are to become their panels: see `fill`.
-    What has another number of rows than panels have, or axes than batch, tokens and numbers, stays.
+    A matrix whose rows fill no whole panels stays, and one that reads anything else than [batch tokens k] or [rows k].
     """
     fitting = {node for node in graph if _fits(node, width)}
     laying = _Laying(graph, width, inner=_inner(graph, fitting))
@@ -75,23 +86,68 @@ def lay_out(graph: Graph, width: int) -> dict[str, Tensor]:
     return laying.matrices
 
 
+class Product(NamedTuple):
+    """By a constant matrix, k rows and n columns, on the right.
+
+    weight  [k n], or [n k] where it is turned;  bias  [n], where one is added
+    """
+
+    weight: Value
+    is_turned: bool = False
+    bias: Value | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix, [k n]."""
+        first, second = self.weight.const_value.shape
+        return (second, first) if self.is_turned else (first, second)
+
+    def matrix(self) -> Any:
+        """Of numpy, [k n]."""
+        found = self.weight.const_value.numpy()
+        return found.T if self.is_turned else found
+
+
+def _product(node: Node) -> Product | None:
+    if (weight := matrix_of(node)) is not None:
+        return Product(weight)
+    if node.op_type != "Gemm" or node.domain:
+        return None
+    facts = {name: entry.value for name, entry in node.attributes.items()}
+    weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    if (
+        facts.get("transA", 0)
+        or facts.get("alpha", 1.0) != 1
+        or facts.get("beta", 1.0) != 1
+        or weight is None
+        or weight.const_value is None
+    ):
+        return None
+    found = Product(weight, bool(facts.get("transB", 0)), bias)
+    is_added = bias is None or (bias.const_value is not None and tuple(bias.const_value.shape) == found.shape[1:])
+    return found if is_added and weight.const_value.dtype.name == "FLOAT" else None
+
+
 def _fits(node: Node, width: int) -> bool:
-    weight = matrix_of(node)
-    shape = node.inputs[0].shape if weight is not None else None
-    return weight is not None and weight.const_value.shape[0] % width == 0 and (shape is None or len(shape) == OPEN)
+    product = _product(node)
+    if product is None:
+        return False
+    shape, (rows, columns) = node.inputs[0].shape, product.shape
+    fills = rows % width == 0 and (product.bias is None or columns % width == 0)
+    return fills and (shape is None or len(shape) in OPENED)
 
 
 def _inner(graph: Graph, fitting: set[Node]) -> set[Value]:
     """What nodes give that compute number by number, where all that they read comes from matrices, and goes to matrices alone.
 
-    What they read has as many columns: one that stands for all of a row would be the first of a panel, and the others zeros.
+    What they read has as many axes and columns: one that stands for all of a row would be the first of a panel, and the others zeros.
     """
-    columns, found = {node.outputs[0]: node.inputs[1].const_value.shape[1] for node in fitting}, set[Value]()
+    forms, found = {node.outputs[0]: _form(node) for node in fitting}, set[Value]()
     nodes = [node for node in graph if node.op_type in BY_NUMBER and node not in fitting]
     for node in nodes:
-        read = {columns.get(value) for value in node.inputs}
+        read = {forms.get(value) for value in node.inputs}
         if len(read) == 1 and None not in read:
-            columns[node.outputs[0]] = read.pop()
+            forms[node.outputs[0]] = read.pop()
             found.add(node.outputs[0])
     for node in reversed(nodes):
         value = node.outputs[0]
@@ -99,6 +155,12 @@ def _inner(graph: Graph, fitting: set[Node]) -> set[Value]:
         if value in found and (value.is_graph_output() or not all(goes)):
             found.remove(value)
     return found
+
+
+def _form(node: Node) -> tuple[int, int] | None:
+    """How many axes and columns a product gives."""
+    product, shape = _product(node), node.inputs[0].shape
+    return None if product is None else (3 if shape is None else len(shape), product.shape[1])
 
 
 class _Laying:
@@ -109,18 +171,18 @@ class _Laying:
         import numpy
 
         self.graph, self.width, self.inner = graph, width, inner
-        self.matrices: dict[str, Tensor] = {}
-        self.as_image: dict[Value, Value] = {}  # values by the same ones, [batch tokens n]
-        self.axes = constant_in(graph, "image", numpy.array([0], numpy.int64))
+        self.matrices: dict[str, Matrix] = {}
+        self.as_image: dict[Value, Value] = {}  # values by the same ones, as they were
+        self.axes = {rank: constant_in(graph, f"image{rank}", numpy.array(axes, numpy.int64)) for rank, axes in OPENED.items()}
 
     def put_convolution(self, node: Node) -> None:
         """In the place of a product."""
-        weight = matrix_of(node)
-        assert weight is not None
-        made, columns = list[Node](), weight.const_value.shape[1]
-        product = _put(made, "Conv", self._entered(node.inputs[0], made), self._panels(weight), domain=DOMAIN, kernel_shape=[1, 1])
-        left = _put(made, "ReorderOutput", product, domain=DOMAIN, channels=columns, channels_last=1)
-        self._take_place(node, made, _put(made, "Squeeze", left, self.axes), product)
+        made, product, axes = list[Node](), _product(node), self._axes(node.inputs[0])
+        assert product is not None
+        given = [self._entered(node.inputs[0], made), self._panels(product), *([] if product.bias is None else [product.bias])]
+        inside = _put(made, "Conv", *given, domain=DOMAIN, kernel_shape=[1, 1])
+        left = _put(made, "ReorderOutput", inside, domain=DOMAIN, channels=product.shape[1], channels_last=1)
+        self._take_place(node, made, _put(made, "Squeeze", left, axes), inside)
 
     def put_inside(self, node: Node) -> None:
         """The same node where it reads what convolutions give; it does not leave that form."""
@@ -132,17 +194,21 @@ class _Laying:
 
     def _entered(self, value: Value, made: list[Node]) -> Value:
         if value not in self.as_image:
-            opened = _put(made, "Unsqueeze", value, self.axes)
+            opened = _put(made, "Unsqueeze", value, self._axes(value))
             self.as_image[value] = _put(made, "ReorderInput", opened, domain=DOMAIN, channels_last=1)
         return self.as_image[value]
 
-    def _panels(self, weight: Value) -> Value:
+    def _axes(self, value: Value) -> Value:
+        """Those that an image has more: of what has no shape, which is as it goes through a decoder."""
+        return self.axes[3 if value.shape is None else len(value.shape)]
+
+    def _panels(self, product: Product) -> Value:
         """The input that is to become the panels of a matrix: [n k 1 1], with further columns up to a whole panel."""
         from modelgraft_plugins.light_ir import ir
 
-        name, (rows, columns) = f"{weight.name}.{LAID}", weight.const_value.shape
+        name, (rows, columns) = f"{product.weight.name}.{'turned.' if product.is_turned else ''}{LAID}", product.shape
         if name not in self.matrices:
-            self.matrices[name] = weight.const_value
+            self.matrices[name] = product.matrix
             shape = ir.Shape([-(-columns // self.width) * self.width, rows, 1, 1])
             self.graph.inputs.append(ir.Value(name=name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT)))
         return next(value for value in reversed(self.graph.inputs) if value.name == name)
@@ -163,23 +229,24 @@ def _put(made: list[Node], operator: str, *given: Value, domain: str = "", **fac
     return made[-1].outputs[0]
 
 
-def fill(path: Path, matrices: Mapping[str, Tensor], width: int) -> None:
+def fill(path: Path, matrices: Mapping[str, Matrix], width: int) -> None:
     """Write panels beside a graph that takes them, and let it hold them as constants of that file."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    graph, giving = model.graph, GivingBack(matrix.nbytes for matrix in matrices.values())
-    beside = path.with_name(f"{path.name}.{LAID}")
+    graph, beside = model.graph, path.with_name(f"{path.name}.{LAID}")
+    takes = [(value, [axis.dim_value for axis in value.type.tensor_type.shape.dim]) for value in graph.input if value.name in matrices]
+    giving = GivingBack(4 * prod(shape) for _, shape in takes)
     with beside.open("wb") as file:
-        for taken in [value for value in graph.input if value.name in matrices]:
+        for taken, shape in takes:
             file.seek(-(-file.tell() // PAGE) * PAGE)
             begin = file.tell()
-            for piece in pieces(matrices[taken.name].numpy(), width):
+            for piece in pieces(matrices[taken.name](), width):
                 file.write(piece.data.cast("B"))  # what numpy writes by itself finds a disk full without the system's word for it
                 giving.note(piece.nbytes)
             graph.input.remove(taken)
             held = graph.initializer.add(name=taken.name, data_type=onnx.TensorProto.FLOAT, data_location=onnx.TensorProto.EXTERNAL)
-            held.dims.extend(axis.dim_value for axis in taken.type.tensor_type.shape.dim)
+            held.dims.extend(shape)
             for key, value in {"location": beside.name, "offset": begin, "length": file.tell() - begin}.items():
                 held.external_data.add(key=key, value=str(value))
     path.write_bytes(model.SerializeToString())

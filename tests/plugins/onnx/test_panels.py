@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from modelgraft_plugins.onnx import tuning
+from modelgraft_plugins.onnx import panels, tuning
 from modelgraft_plugins.onnx.panels import fill, in_panels, pieces
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 from modelgraft_plugins.onnx.tuning import panel_width, tune, write_forms
@@ -93,13 +93,44 @@ def test_products_by_panels_are_those_of_the_matrices(read, gates, entered, tmp_
             assert numpy.abs(found - wanted).max() <= 1e-5 * numpy.abs(wanted).max()
 
 
-def test_what_fills_no_whole_panels_stays_a_product(tmp_path, width):
-    """A matrix whose rows are no multiple of a panel: the others are laid all the same."""
+def test_what_fills_no_whole_panels_stays_a_product(tmp_path, width, monkeypatch):
+    """A matrix whose rows are no multiple of a panel: the others are laid all the same, if they are most of all."""
     held = fed(tmp_path / "model.onnx", rows=WIDE + 1)
+    assert in_panels(tmp_path / "model.onnx", width) is None
+    monkeypatch.setattr(panels, "MOST_LEFT", 1)
     session, operators = opened(tmp_path / "model.onnx", width)
     assert (operators["Conv"], operators["MatMul"]) == (1, 3)
     x = numpy.random.default_rng(1).standard_normal((BATCH, TOKENS, WIDE + 1), numpy.float32)
     wanted = by_numpy(x, held)["y"]
+    assert numpy.abs(session.run(None, {"x": x})[0] - wanted).max() <= 1e-5 * numpy.abs(wanted).max()
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_products_of_plain_rows_are_laid_as_well(turned, has_bias, tmp_path, width):
+    """As a decoder has them that is traced: tokens as one axis, two matrices with biases, and what bends between."""
+    draw = numpy.random.default_rng(0)
+    held = {"up": draw.standard_normal((WIDE, INNER), numpy.float32), "down": draw.standard_normal((INNER, WIDE), numpy.float32)}
+    biases = {f"{name}.bias": draw.standard_normal(matrix.shape[1], numpy.float32) for name, matrix in held.items()}
+    nodes = [
+        helper.make_node("Reshape", ["x", "flat"], ["rows"]),
+        helper.make_node("Gemm", ["rows", "up", *(["up.bias"] if has_bias else [])], ["upped"], transB=turned),
+        helper.make_node("Relu", ["upped"], ["bent"]),
+        helper.make_node("Gemm", ["bent", "down", *(["down.bias"] if has_bias else [])], ["y"], transB=turned),
+    ]
+    constants = {name: numpy.ascontiguousarray(matrix.T) if turned else matrix for name, matrix in held.items()}
+    constants |= {"flat": numpy.array([-1, WIDE])} | (biases if has_bias else {})
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "tokens", WIDE])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", WIDE])]
+    between = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", size]) for name, size in (("rows", WIDE), ("bent", INNER))]
+    given = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "rows", inputs, outputs, given, value_info=between)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10), tmp_path / "model.onnx")
+    session, operators = opened(tmp_path / "model.onnx", width)
+    assert (operators["Conv"], operators["ReorderInput"], "Gemm" in operators) == (2, 1, False)
+    x = numpy.random.default_rng(1).standard_normal((BATCH, TOKENS, WIDE), numpy.float32)
+    inner = x.reshape(-1, WIDE).astype(float) @ held["up"] + has_bias * biases["up.bias"]
+    wanted = numpy.maximum(inner, 0) @ held["down"] + has_bias * biases["down.bias"]
     assert numpy.abs(session.run(None, {"x": x})[0] - wanted).max() <= 1e-5 * numpy.abs(wanted).max()
 
 
@@ -159,8 +190,6 @@ def test_a_tuned_decoder_has_its_matrices_in_panels(tmp_path, monkeypatch, width
 
 def falsely(path, matrices, width):
     """Panels of other numbers."""
-    from modelgraft_plugins.onnx import panels
-
     panels.fill(path, matrices, width)
     beside = path.with_name(f"{path.name}.panels")
     beside.write_bytes(bytes(beside.stat().st_size))
