@@ -9,9 +9,13 @@ import time
 import pytest
 
 import modelgraft as mg
+from modelgraft.engine import pipeline as pipelines
+from modelgraft.engine import streaming
 from modelgraft.engine.run import Run
 from modelgraft.engine.scheduler import Crew, Stopped, run_in_lanes
 from support.running import Counter, branches, document, function, graph_of, handing_on, lanes, registry_of
+
+IN_AND_OUT = {"inputs": {"x": "object"}, "outputs": {"out": "a"}}
 
 
 def test_a_failing_branch_stops_the_others_and_is_the_one_error(tmp_path):
@@ -145,6 +149,30 @@ def test_closing_stops_a_run_in_another_thread(tmp_path):
     pipeline.close()
     thread.join()
     assert [error.node for error in errors] == ["b"]
+
+
+def test_a_run_that_does_not_stop_is_waited_for_once(tmp_path, monkeypatch):
+    """By who read its events; closing the pipeline waits for it no more. So Ctrl-C is heard in half the time while torch is imported."""
+    started, may_end = threading.Event(), threading.Event()
+
+    def stuck(x):
+        started.set()
+        may_end.wait(60)
+        return x
+
+    part = function("toy/stuck", {"x": "object"}, {"out": "object"}, stuck)
+    graph = graph_of(registry_of(part), tmp_path, document({"a": {"use": "toy/stuck", "in": {"x": "inputs.x"}}}, **IN_AND_OUT))
+    monkeypatch.setattr(streaming, "LEAVE_S", 0.05)
+    monkeypatch.setattr(pipelines, "CLOSE_S", 60.0)
+    pipeline = mg.open(graph)
+    events = pipeline.stream(x=1)
+    next(events)
+    assert started.wait(60)
+    events.close()
+    began = time.monotonic()
+    pipeline.close()
+    may_end.set()
+    assert time.monotonic() - began < 30
 
 
 def test_a_node_over_its_limit_is_named_with_it(tmp_path):

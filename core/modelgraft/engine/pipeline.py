@@ -221,7 +221,7 @@ class Pipeline:
         self._crew.close()
         end = time.monotonic() + CLOSE_S
         while self._runs:
-            if time.monotonic() > end:
+            if time.monotonic() > end or all(run.is_given_up for run in tuple(self._runs)):
                 return  # a run is stuck in foreign code: what it holds is freed when it comes back
             time.sleep(LOOK_S)
         with self._making:

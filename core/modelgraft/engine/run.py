@@ -48,6 +48,7 @@ class Run:
     cancelled   whether it is to stop
     limit_s     the most seconds that its nodes may take together, from the first to the last; None: as long as they like
     is_heard    somebody takes its events;  is_streamed  and reads them as they come
+    is_given_up whoever read its events has waited for it in vain
     count       the size of the batch;  is_single  no input was a batch, so outputs come back as single values
     is_of_map   it is one of many whose results belong together
     keys        the keys of what it gives in the cache, by node
@@ -62,6 +63,7 @@ class Run:
     is_of_map = False
     is_heard = False
     is_streamed = False
+    is_given_up = False
     limit_s: float | None = None
     keys: Mapping[str, str] = MappingProxyType({})
     kept: Sequence[Event] = ()

@@ -98,14 +98,20 @@ def _read(run: Run, events: Events, work: Callable[[], Result]) -> Generator[Eve
             yield event
     except KeyboardInterrupt as error:
         run.cancelled.set()
-        thread.join(LEAVE_S)
+        _leave(run, thread)
         was_waited_for = True  # it is over, or given up
         raise _stopped(events) from error
     finally:
         if not is_over:
             run.cancelled.set()
         if not was_waited_for and thread.ident is not None and thread is not threading.current_thread():
-            thread.join(LEAVE_S)
+            _leave(run, thread)
+
+
+def _leave(run: Run, thread: threading.Thread) -> None:
+    """Wait for a run that is to stop. One that does not, as while something large is imported, is given up: nobody waits for it again."""
+    thread.join(LEAVE_S)
+    run.is_given_up = thread.is_alive()
 
 
 def _next(events: Events) -> Event | BaseException:
