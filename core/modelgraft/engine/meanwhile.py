@@ -11,12 +11,12 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import IO, Any
 
 from modelgraft.engine import states
 from modelgraft.engine.backend import Unfinished
@@ -30,6 +30,7 @@ from modelgraft.kernel.words.wording import option
 from modelgraft.sources.storage import cache_root
 
 REGISTRY = "registry"  # stands for what is installed, which the other process finds by itself
+PIPE_BYTES = 1 << 16  # what a pipe holds by itself
 START_S = 60.0  # within which a process that was started takes its locks, however busy the machine is
 
 # The process that is started hands itself over to one that nobody waits for. What it works with comes in plain values.
@@ -99,17 +100,18 @@ class Meanwhile:
         environment = {**os.environ, "OMP_NUM_THREADS": cores, "MODELGRAFT_THREADS": os.environ.get("MODELGRAFT_THREADS") or cores}
         started_at = time.time()
         try:
-            with tempfile.TemporaryFile() as handed:  # no pipe, which holds so much and no more until it is read
+            started = subprocess.Popen(  # noqa: S603 our own interpreter and code
+                [sys.executable or "python", "-c", CODE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C of the terminal is none for it
+                env=environment,
+            )
+            assert started.stdin is not None, "it was asked for"
+            with started.stdin as handed:
+                _make_room(handed, len(request))
                 handed.write(request)
-                handed.seek(0)
-                started = subprocess.Popen(  # noqa: S603 our own interpreter and code
-                    [sys.executable or "python", "-c", CODE],
-                    stdin=handed,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,  # a Ctrl-C of the terminal is none for it
-                    env=environment,
-                )
         except OSError:
             return
         if hasattr(os, "fork"):
@@ -125,6 +127,15 @@ class Meanwhile:
         is_dead = began is not None and found.since >= began  # it has begun, and nobody works on it
         is_awaited = any(job.unfinished.key == key for job in self._waiting) or (began is not None and time.time() - began < START_S)
         return found if found.is_over or (is_awaited and not is_dead) else None
+
+
+def _make_room(pipe: IO[bytes], size: int) -> None:
+    """Let a pipe hold so much, where the system lets it: whoever writes more than it holds waits for who reads."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, max(size, PIPE_BYTES))
 
 
 def folder_of_states() -> Path:
