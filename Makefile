@@ -59,9 +59,9 @@ drawings: $(VENV)/.dev
 	$(BIN)/modelgraft map grafted/kinds $(TRAINED)/emoji/128/captions.jsonl --out $(TRAINED)/kinds.jsonl --batch-size 64 --resume
 	$(BIN)/python -m modelgraft_plugins.projectors.vector_file $(TRAINED)/kinds.jsonl kinds --lift 0.06 --out $(TRAINED)/kinds.safetensors
 
-# Types are checked on one core while the tests begin on the others.
-test: lint layers
-	@$(MAKE) --no-print-directory --jobs=2 types tests
+# Types are checked on one core while the tests begin on the others, and then layers.
+test: lint
+	@$(MAKE) --no-print-directory --jobs=2 types tests layers
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

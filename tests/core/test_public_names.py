@@ -143,7 +143,7 @@ def test_the_graph_notes_name_each_graph_and_system_once():
 @pytest.mark.slow
 def test_the_graph_notes_name_presets_that_there_are():
     """By their whole names, and by those that stand beside such a one in a row of a table."""
-    text, known = (ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), {one.source for one in modelgraft.presets()}
+    text, known = (ROOT / "graphs" / "README.md").read_text(encoding="utf-8"), discover().recorded_configs.keys()
     told = set(re.findall(r"preset:[a-z0-9][\w.-]*", text)) - {"preset:name"}
     for row in re.findall(r"`preset:[^|]*", text):
         told |= {f"preset:{name}" for name in re.findall(r"(?:, |to )`([a-z][\w.-]*)`", row)}

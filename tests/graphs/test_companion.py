@@ -119,6 +119,10 @@ def test_a_picture_is_named_and_one_that_the_eye_does_not_know_is_not(talk):
     assert talk.run(image=str(photographs() / "astronaut.png"))["text"].startswith("I am not sure")
 
 
+@pytest.mark.whole(
+    "tests/graphs/test_companion.py::test_a_message_goes_the_way_that_its_words_ask_for",
+    "tests/graphs/test_real_graphs.py::test_talk_hears_every_word_whatever_the_recording_and_answers_aloud",
+)
 @network
 def test_who_is_heard_hears_the_answer(talk):
     """A sentence in the voice of the graph itself is understood, and answered aloud."""

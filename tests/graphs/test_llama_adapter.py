@@ -45,8 +45,8 @@ def test_answers_depend_on_the_picture(adapter: mg.Pipeline):
 
 
 def test_onnx_answers_as_torch(params: dict[str, str], adapter: mg.Pipeline):
-    """Keys and values of the vectors once per prompt, and the language model with its cache."""
-    with opened(params, backend="onnx") as exported:
+    """Keys and values of the vectors once per prompt, and the language model with its cache; the others are test_onnx_parts.py's."""
+    with opened(params | {"nodes.llm.runtime.backend": "onnx"}) as exported:
         for image, said in zip(PHOTOS, ASKED, strict=True):
             ours, theirs = (one.run(image=image, prompt=said, outputs=["text", "llm.logits"]) for one in (exported, adapter))
             assert ours["text"] == theirs["text"]

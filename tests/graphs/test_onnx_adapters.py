@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_updates(folder: Path, *, seed: int) -> None:
     """A file of peft for both layers: A [rank in], B [out rank]."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = {"q_proj": (28, 32), "o_proj": (32, 28)}  # inputs and outputs: four heads of eight
+    sizes = {"q_proj": (28, 64), "o_proj": (64, 28)}  # inputs and outputs: four heads of sixteen
     save_file(
         {
             f"base_model.model.model.layers.{layer}.self_attn.{name}.lora_{letter}.weight": 0.3 * torch.randn(shape, generator=generator)

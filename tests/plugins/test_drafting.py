@@ -18,10 +18,10 @@ from modelgraft.loops.drafting import STEPS_ALONE, Drafting, DraftModel
 from modelgraft_plugins.llm import plain
 from modelgraft_plugins.llm.decoders import CausalDecoder
 from modelgraft_plugins.llm.draft_writer import DraftWriter
-from plugins.test_guessing import PROMPTS, WAYS, exported, write
+from plugins.test_guessing import PROMPTS, WAYS, write
 from support import checkpoints
 from support.checkpoints import randomise
-from support.small_decoders import FACTS, model_of, plain_decoder
+from support.small_decoders import FACTS, exported, model_of, plain_decoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 NEW = 40
@@ -40,12 +40,12 @@ def drafting(decoder: Any, embed: Any, rows: list[list[int]], *, price: float = 
 
 
 @pytest.fixture(scope="module", params=["plain", "llama", "gpt2", pytest.param("grouped", marks=pytest.mark.slow)])
-def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Any]:
+def decoder(request: pytest.FixtureRequest) -> tuple[str, Any, Any]:
     """A decoder, and its embeddings."""
     if request.param == "plain":
         return ("plain", *plain_decoder())
     if request.param == "grouped":
-        return ("grouped", *exported("grouped", tmp_path_factory.mktemp("grouped")))
+        return ("grouped", *exported("grouped"))
     model = model_of(request.param)
     return request.param, CausalDecoder(model), model.get_input_embeddings()
 
@@ -68,9 +68,9 @@ def test_an_answer_with_a_draft_is_the_one_without(decoder, way):
 
 
 @pytest.mark.parametrize("style", ["plain", pytest.param("grouped", marks=pytest.mark.slow)])
-def test_a_draft_with_the_same_weights_is_always_right_and_one_with_others_is_soon_hardly_asked(tmp_path, style):
+def test_a_draft_with_the_same_weights_is_always_right_and_one_with_others_is_soon_hardly_asked(style):
     """Of the same weights every guess is chosen, so that the calls are a fraction of the tokens; a price is paid for no others for long."""
-    decoder, embed = plain_decoder() if style == "plain" else exported("grouped", tmp_path)
+    decoder, embed = plain_decoder() if style == "plain" else exported("grouped")
     found = write(decoder, embed, PROMPTS[:1], new=NEW, lookup=6, guesser=drafting(decoder, embed, PROMPTS[:1]))
     noted = found.guesses
     assert noted.right == noted.guessed

@@ -15,17 +15,11 @@ from modelgraft.loops.loop import generate
 from modelgraft.loops.settings import Settings
 from modelgraft.plugin import Remembering
 from modelgraft_plugins import llm
-from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder
-from modelgraft_plugins.llm.grouped import GroupedDecoder
-from modelgraft_plugins.llm.growing import GrowingDecoder
 from modelgraft_plugins.llm.writing import WritingConfig
-from modelgraft_plugins.onnx.graphs import SessionGraph
-from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.tracing import FolderTracer
 from support import checkpoints
 from support.open_part import open_part
-from support.small_decoders import CONFIGS, FACTS, model_of, plain_decoder
+from support.small_decoders import CONFIGS, FACTS, exported, model_of, plain_decoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 PROMPTS = [[5, 6, 7, 8, 9, 5, 6], [20, 21, 22, 23, 24, 25, 26, 27, 28, 20, 21], [30, 31, 32]]
@@ -57,21 +51,13 @@ class Wrong:
         self.is_closed = True
 
 
-def exported(style: str, folder: Any) -> tuple[Any, Any]:
-    model = model_of("llama")
-    export, kind = (grouped_query.export, GroupedDecoder) if style == "grouped" else (growing_export.export_decoder, GrowingDecoder)
-    layout = export(model, FolderTracer(folder, half=False, weights=None))
-    graph = SessionGraph(open_session(folder / "model.onnx", device="cpu"), device="cpu")
-    return kind(graph, layout, model.get_input_embeddings()), model.get_input_embeddings()
-
-
 @pytest.fixture(scope="module", params=["plain", *CONFIGS, pytest.param("grouped", marks=pytest.mark.slow)])
-def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Any]:
+def decoder(request: pytest.FixtureRequest) -> tuple[str, Any, Any]:
     """A decoder, and its embeddings."""
     if request.param == "plain":
         return ("plain", *plain_decoder())
     if request.param == "grouped":
-        return ("grouped", *exported("grouped", tmp_path_factory.mktemp("grouped")))
+        return ("grouped", *exported("grouped"))
     model = model_of(request.param)
     return request.param, CausalDecoder(model), model.get_input_embeddings()
 
@@ -136,7 +122,7 @@ def test_what_is_kept_of_an_answer_with_guesses_is_what_was_said(decoder):
     assert second.ids == write(decoder, embed, [turn]).ids
 
 
-def test_who_cannot_guess_says_so_and_answers(tmp_path):
+def test_who_cannot_guess_says_so_and_answers():
     """A window that has let go of what was before it, hidden states that are wanted as tokens are read, beams."""
     torch.manual_seed(0)
     config = hf.MistralConfig(**{key: value for key, value in FACTS.items() if key != "model_type"}, sliding_window=6)
@@ -159,7 +145,7 @@ def test_who_cannot_guess_says_so_and_answers(tmp_path):
 @pytest.mark.slow
 def test_an_exported_decoder_whose_cache_grows_says_so_and_answers(tmp_path):
     """Its graph gives the logits of one position."""
-    decoder, embed = exported("growing", tmp_path)
+    decoder, embed = exported("growing")
     found = write(decoder, embed, PROMPTS[:1], lookup=5)
     assert found.guesses.why == NO_LOOK
     assert found.ids == write(decoder, embed, PROMPTS[:1]).ids

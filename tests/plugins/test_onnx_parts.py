@@ -208,20 +208,38 @@ def own_cache(tmp_path_factory):
         yield
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_part_gives_torchs_numbers(case):
-    """Element by element, within 1e-5 of the largest; every output."""
+def loading(case):
+    """What a backend loads a part by."""
     component, config = CASES[case]
     node = node_of(REGISTRY.components[component], config)
     ports = {name: port.bind(GRID if case in OF_GRIDS else {}) for name, port in node.in_ports.items()}
     node = replace(node, in_ports=ports, wired={name: (Ref("inputs", name),) for name in ports})
-    context = LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=REGISTRY, init="random")
-    values = make_inputs(list(ports.values()), UNLIKE, seed=5, most=node.config.most())
+    return LoadContext(node, "cpu", "float32", None, 0, offline=True, registry=REGISTRY, init="random")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_part_gives_torchs_numbers(case):
+    """Element by element, within 1e-5 of the largest; every output."""
+    context = loading(case)
+    node = context.node
+    values = make_inputs(list(node.in_ports.values()), UNLIKE, seed=5, most=node.config.most())
     expected, got = TorchBackend().load(context, {}).call(*values), OnnxBackend().load(context, {}).call(*values)
     for name in node.out_ports:
         one, other = (given if len(node.out_ports) == 1 else given[name] for given in (expected, got))
         assert one.shape == other.shape, name
         assert (one.double() - as_tensor(other).double()).abs().max() <= 1e-5 * max(one.double().abs().max().item(), 1.0), name
+
+
+def test_a_part_for_any_number_of_records_is_traced_at_the_first_attempt(tmp_path, monkeypatch):
+    """`len(x)` is a number to what traces first; torch then traced once more, in a way that knows it as a size and takes twice as long."""
+    from torch.onnx._internal.exporter._capture_strategies import TorchExportStrictStrategy
+
+    def refused(*_given, **_options):
+        raise AssertionError("it is traced once more")
+
+    monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(TorchExportStrictStrategy, "_capture", refused)
+    OnnxBackend().load(loading("visual-prompt"), {})
 
 
 def test_no_exportable_component_is_left_out():

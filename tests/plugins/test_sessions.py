@@ -12,31 +12,11 @@ import transformers as hf
 import modelgraft as mg
 from modelgraft.loops import prefixes
 from modelgraft.plugin import Array, InputError, Ledger, Remembering, as_tensor
-from modelgraft_plugins.llm import grouped_query, growing_export
 from modelgraft_plugins.llm.decoders import CausalDecoder, CrossDecoder
-from modelgraft_plugins.llm.grouped import GroupedDecoder
-from modelgraft_plugins.llm.growing import GrowingDecoder
-from modelgraft_plugins.onnx.graphs import SessionGraph
-from modelgraft_plugins.onnx.sessions import open_session
-from modelgraft_plugins.onnx.tracing import FolderTracer
 from support import checkpoints
-from support.small_decoders import CONFIGS, FACTS, model_of, plain_decoder
+from support.small_decoders import CONFIGS, FACTS, exported, model_of, plain_decoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]:
-    """A LLaMA, with its cache in place and with one that grows."""
-    model, found = model_of("llama"), {}
-    for style in ("grouped", "growing"):
-        folder = tmp_path_factory.mktemp(style)
-        tracer = FolderTracer(folder, half=False, weights=None)
-        export, kind = (grouped_query.export, GroupedDecoder) if style == "grouped" else (growing_export.export_decoder, GrowingDecoder)
-        layout = export(model, tracer)
-        graph = SessionGraph(open_session(folder / "model.onnx", device="cpu"), device="cpu")
-        found[style] = kind(graph, layout, model.get_input_embeddings()), model.get_input_embeddings()
-    return found
 
 
 KINDS = ["plain", *CONFIGS, *(pytest.param(style, marks=pytest.mark.slow) for style in ("grouped", "growing"))]
@@ -50,7 +30,7 @@ def decoder(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     if request.param in CONFIGS:
         model = model_of(request.param)
         return CausalDecoder(model), model.get_input_embeddings()
-    return request.getfixturevalue("exported")[request.param]
+    return exported(request.param)
 
 
 every_kind = pytest.mark.parametrize("decoder", KINDS, indirect=True)
@@ -340,9 +320,9 @@ def test_an_encoder_decoder_forks_and_rewinds_beside_its_memory():
 
 
 @pytest.mark.slow
-def test_a_closed_session_is_refused_and_its_memory_serves_the_next(exported: dict[str, tuple[Any, Any]], tmp_path: Path):
+def test_a_closed_session_is_refused_and_its_memory_serves_the_next():
     """With the step that is bound to it."""
-    decoder, embed = exported["grouped"]
+    decoder, embed = exported("grouped")
     session = decoder.start([words(embed, 5, 6, 7)], room=9)
     session.step(torch.tensor([3]))
     memory = session.memory

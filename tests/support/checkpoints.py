@@ -103,11 +103,11 @@ def siglip(folder: Path, *, seed: int = 2) -> Checkpoint:
     return _save(folder, model, hf.SiglipProcessor(pictures, tokenizer), seed=seed)
 
 
-def vit(folder: Path, *, seed: int = 3) -> Checkpoint:
+def vit(folder: Path, *, layers: int = 3, seed: int = 3) -> Checkpoint:
     """ViT with a classification head of five classes."""
     names = ["tench", "goldfish", "shark", "ray", "hen"]
     config = hf.ViTConfig(
-        hidden_size=21, intermediate_size=34, num_hidden_layers=3, num_attention_heads=3, image_size=18, patch_size=6,
+        hidden_size=21, intermediate_size=34, num_hidden_layers=layers, num_attention_heads=3, image_size=18, patch_size=6,
         id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)},
     )  # fmt: skip
     return _save(folder, hf.ViTForImageClassification(config), ViTImageProcessorPil(size={"height": 18, "width": 18}), seed=seed)
@@ -127,7 +127,7 @@ def llama_config(tokenizer: Any, *, wide: int = 28, tied: bool = False, kv_heads
     return hf.LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=wide, intermediate_size=43, num_hidden_layers=2,
         num_attention_heads=4 if wide % 4 == 0 else 3,
-        num_key_value_heads=kv_heads, head_dim=8, max_position_embeddings=128, rms_norm_eps=1e-5, pad_token_id=tokenizer.pad_token_id,
+        num_key_value_heads=kv_heads, head_dim=16, max_position_embeddings=128, rms_norm_eps=1e-5, pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=tied,
     )  # fmt: skip
 
@@ -135,7 +135,7 @@ def llama_config(tokenizer: Any, *, wide: int = 28, tied: bool = False, kv_heads
 def qwen2_config(tokenizer: Any) -> hf.Qwen2Config:
     """A two-layer Qwen2: biases on queries, keys and values."""
     return hf.Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=45, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=45, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
         max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -328,7 +328,7 @@ def paligemma(folder: Path, *, language: str = "gemma", seed: int = 31) -> Check
     processor = hf.PaliGemmaProcessor(pictures, tokenizer)  # which adds tokens of places and outlines
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     text = {
-        "model_type": language, "vocab_size": len(tokenizer), "hidden_size": 24, "intermediate_size": 41, "num_hidden_layers": 3,
+        "model_type": language, "vocab_size": len(tokenizer), "hidden_size": 24, "intermediate_size": 41, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6, "max_position_embeddings": 128, **ids,
         **({"sliding_window": 9, "query_pre_attn_scalar": 6} if language == "gemma2" else {}),
     }  # fmt: skip

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from support.seconds import SHORT, function_of
 
-TEST, QUICK = 0.2, 0.1  # seconds of a function in `make test`, in `make quick`
+TEST, QUICK = 0.2, 0.07  # seconds of a function in `make test`, in `make quick`
 PROOF = 45  # shares that one has in `make test` which stands for others: see `Case.whole`
 
 

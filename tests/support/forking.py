@@ -1,7 +1,8 @@
 """Short programs that need a process of their own, in forks of one that has imported what they import: as alone, without the start.
 
-`python forking.py MODULE...` imports modules and then runs each program that it reads: a line of JSON with its words, folder and
-environment. It answers with a line of JSON: the exit status, or minus the signal that ended it, and what it wrote.
+`python forking.py MODULE...` imports modules and then runs what it reads: a line of JSON with programs that run beside each other, of
+each its words, folder and environment. It answers with a line of JSON, for each: the exit status, or minus the signal that ended it, and
+what it wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -36,13 +37,19 @@ class Forks:
         """What `subprocess.run` gives."""
         assert tuple(words[:2]) == (sys.executable, "-c")
         assert (capture_output, text, check) == (True, True, False)
+        (done,) = self.together([(words, os.environ)])
+        return done
+
+    def together(self, programs: Sequence[tuple[Sequence[str], Mapping[str, str]]]) -> list[subprocess.CompletedProcess[str]]:
+        """What `subprocess.run` gives for each of some programs, words and environment, that run beside each other."""
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps([list(words[1:]), os.getcwd(), dict(os.environ)]) + "\n")  # noqa: PTH109 a folder as it is
+        asked = [[list(words[1:]), os.getcwd(), dict(environment)] for words, environment in programs]  # noqa: PTH109 a folder as it is
+        process.stdin.write(json.dumps(asked) + "\n")
         process.stdin.flush()
-        status, out, told = json.loads(process.stdout.readline())
-        return subprocess.CompletedProcess(list(words), status, out, told)
+        ended = json.loads(process.stdout.readline())
+        return [subprocess.CompletedProcess(list(words), *found) for (words, _), found in zip(programs, ended, strict=True)]
 
     def _started(self) -> subprocess.Popen[str]:
         if self.process is None:
@@ -57,22 +64,28 @@ class Forks:
 
 
 def serve(modules: Sequence[str]) -> None:
-    """Run one program after the other, until nobody can ask for another."""
+    """Run what is asked for, one line after the other, until nobody can ask for more."""
     for module in modules:
         importlib.import_module(module)
     for line in sys.stdin:
-        print(json.dumps(_ran(*json.loads(line))), flush=True)
+        print(json.dumps([end() for end in [_begun(*program) for program in json.loads(line)]]), flush=True)
 
 
-def _ran(words: list[str], folder: str, environment: dict[str, str]) -> tuple[int, str, str]:
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as told:
-        child = os.fork()
-        if child == 0:
-            _become(words, folder, environment, out, told)
+def _begun(words: list[str], folder: str, environment: dict[str, str]) -> Callable[[], tuple[int, str, str]]:
+    """Begin a program; gives what waits for its end."""
+    out, told = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115 they are closed behind the end
+    child = os.fork()
+    if child == 0:
+        _become(words, folder, environment, out, told)
+
+    def end() -> tuple[int, str, str]:
         _, ended = os.waitpid(child, 0)
-        for file in (out, told):
-            file.seek(0)
-        return os.waitstatus_to_exitcode(ended), out.read(), told.read()
+        with out, told:
+            for file in (out, told):
+                file.seek(0)
+            return os.waitstatus_to_exitcode(ended), out.read(), told.read()
+
+    return end
 
 
 def _become(words: list[str], folder: str, environment: dict[str, str], out: Any, told: Any) -> None:

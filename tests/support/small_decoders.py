@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
 
-from modelgraft_plugins.llm import plain
+from modelgraft_plugins.llm import grouped_query, growing_export, plain
+from modelgraft_plugins.llm.grouped import GroupedDecoder
+from modelgraft_plugins.llm.growing import GrowingDecoder
+from modelgraft_plugins.onnx.graphs import SessionGraph
+from modelgraft_plugins.onnx.sessions import open_session
+from modelgraft_plugins.onnx.tracing import FolderTracer
 
 FACTS = {
     "model_type": "llama", "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -27,10 +36,12 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def model_of(family: str) -> Any:
-    """A model of transformers, whose parameters are further from zero than new ones."""
+def model_of(family: str, **changes: Any) -> Any:
+    """A model of transformers, whose parameters are further from zero than new ones; changes: of its config."""
     torch.manual_seed(0)
-    model = hf.AutoModelForCausalLM.from_config(CONFIGS[family]()).eval()
+    config = CONFIGS[family]()
+    config.update(changes)
+    model = hf.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -42,3 +53,20 @@ def plain_decoder(*, layers: tuple[int, ...] = ()) -> tuple[Any, Any]:
     torch.manual_seed(0)
     model = plain.Model(FACTS).eval().requires_grad_(requires_grad=False)
     return plain.Decoder(model, layers=layers), model.model.embed_tokens
+
+
+def exported(style: str) -> tuple[Any, Any]:
+    """A LLaMA of one layer as a session, with its cache in place ("grouped") or with one that grows ("growing"), and its embeddings."""
+    model, layout, folder = _traced(style)
+    graph = SessionGraph(open_session(folder / "model.onnx", device="cpu"), device="cpu")
+    kind = GroupedDecoder if style == "grouped" else GrowingDecoder
+    return kind(graph, layout, model.get_input_embeddings()), model.get_input_embeddings()
+
+
+@cache
+def _traced(style: str) -> tuple[Any, Any, Path]:
+    """The model, the layout of its graph and where that lies: for all tests of a process, since tracing takes longer than what they do."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    model, export = model_of("llama", num_hidden_layers=1), grouped_query.export if style == "grouped" else growing_export.export_decoder
+    return model, export(model, FolderTracer(Path(folder.name), half=False, weights=None)), Path(folder.name)

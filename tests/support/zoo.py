@@ -29,7 +29,9 @@ OWL_QUERIES = 6
 def language(folder: Path, *, seed: int = 12, wide: int = 28) -> tuple[Any, Any]:
     """A tiny LLaMA of as many keys as queries, as the first one was, saved by itself, and its tokenizer."""
     tokenizer = llama_tokenizer()
-    config = llama_config(tokenizer, wide=wide, kv_heads=4)
+    heads = wide // 16 if wide % 16 == 0 else 4
+    config = llama_config(tokenizer, wide=wide, kv_heads=heads)
+    config.num_attention_heads = heads
     config.max_position_embeddings = 512  # the prompts of 2023 are long, and the tokenizer has a token for each letter or two
     model = hf.LlamaForCausalLM(config)
     randomise(model, seed=seed)
@@ -110,7 +112,7 @@ def text_of_ids(ids: list[int]) -> str:
 
 def llama_adapter(folder: Path) -> dict[str, str]:
     """What was trained of a LLaMA-Adapter V2 in a folder, a CLIP and a LLaMA: the params of its graph."""
-    wide, layers, heads, queries, looking, width, inner = 32, 2, 4, 5, 1, 26, 39
+    wide, layers, heads, queries, looking, width, inner = 32, 2, 2, 5, 1, 26, 39
     model, _ = language(folder / "language", wide=wide)
     clip(folder / "clip")
     torch.manual_seed(8)

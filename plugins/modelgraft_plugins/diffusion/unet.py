@@ -36,7 +36,7 @@ class Added(Answering):
 
     def forward(self, sample: Tensor, time: Tensor, states: Tensor, pooled: Tensor) -> Tensor:
         """As Noise, and float[batch pooled_size]."""
-        sizes = torch.tensor([self.sizes], dtype=states.dtype, device=states.device).expand(len(sample), -1)
+        sizes = torch.tensor([self.sizes], dtype=states.dtype, device=states.device).expand(sample.shape[0], -1)
         added = {"text_embeds": pooled, "time_ids": sizes}
         noise: Tensor = self.model(sample, time, states, added_cond_kwargs=added, return_dict=False)[0]
         return noise

@@ -78,13 +78,13 @@ class Language(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor | None = None, image: Tensor | None = None) -> dict[str, Tensor]:
         """Lay the places out, read them, and say what stands there."""
         there = ids != self.pad_id if mask is None else mask
-        before = self.embed(ids.new_tensor(self.prefix)).expand(len(ids), -1, -1)  # [batch prefix width]
+        before = self.embed(ids.new_tensor(self.prefix)).expand(ids.shape[0], -1, -1)  # [batch prefix width]
         first = [before] if image is None else [image.to(before.dtype), before]
         embedded = torch.cat([*first, self.embed(ids)], 1)
         lead = embedded.shape[1] - ids.shape[1]
         is_written = there if image is None else (there & (ids != self.config.ret)).int().cummin(1).values.bool()
         labels = functional.pad(ids.masked_fill(~is_written, NOTHING), (lead, 0), value=NOTHING)
-        hidden = self._read(embedded, lead + is_written.sum(1)) if self._is_folded(len(ids)) else self._states(embedded)
+        hidden = self._read(embedded, lead + is_written.sum(1)) if self._is_folded(ids.shape[0]) else self._states(embedded)
         targets = functional.pad(labels[:, 1:], (0, 1), value=NOTHING)
         found = {"logits": self._logits(hidden[-1]), "labels": labels, "targets": targets}
         if image is not None:
@@ -127,10 +127,10 @@ class Language(nn.Module):
         """Read records in pairs, and take them apart again; lengths int64[batch]: places up to the first that is not written."""
         order = folded(lengths, embedded.shape[1])  # [batch/2 2*places]
         wide = order[..., None].expand(-1, -1, embedded.shape[-1])
-        rows = embedded.reshape(len(order), -1, embedded.shape[-1]).gather(1, wide)
+        rows = embedded.reshape(order.shape[0], -1, embedded.shape[-1]).gather(1, wide)
         (states,) = self._states(rows)
         back = order.argsort(1)[..., None].expand(-1, -1, states.shape[-1])
-        return [states.gather(1, back).reshape(len(embedded), -1, states.shape[-1])]
+        return [states.gather(1, back).reshape(embedded.shape[0], -1, states.shape[-1])]
 
 
 def folded(lengths: Tensor, places: int) -> Tensor:

@@ -30,7 +30,7 @@ class Connector(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Read what the eye sees, and the queries behind it."""
         seen = self.dense(functional.normalize(x, dim=-1))
-        queries = self.latent_query.expand(len(x), -1, -1)
+        queries = self.latent_query.expand(x.shape[0], -1, -1)
         latents: Tensor = self.x_attn(queries, torch.cat([seen, queries], 1))
         return latents
 

@@ -33,7 +33,7 @@ class Places:
 
         What fills records up has the number of all that does in its record. Numbers of different records differ.
         """
-        found = torch.arange(len(self.medium), device=self.medium.device)[:, None].expand_as(self.medium)
+        found = torch.arange(self.medium.shape[0], device=self.medium.device)[:, None].expand_as(self.medium)
         windows = () if side is None else (self.row // side, self.column // side)
         for number in (self.medium, *(torch.where(self.there, one, 0) for one in (self.frame, *windows))):
             found = found * (number.max() + 1) + number

@@ -41,4 +41,4 @@ class Memory(nn.Module):
             nearness = nearness + self.priors
         shares = (self.scale * nearness).softmax(-1)
         recalled = self.rows[self.places]  # [sentences slots out_features]
-        return (shares @ recalled.flatten(1)).reshape(len(x), *recalled.shape[1:])
+        return (shares @ recalled.flatten(1)).reshape(x.shape[0], *recalled.shape[1:])

@@ -244,7 +244,7 @@ class Negatives(Cosines):
             "memory": torch.stack([memory, memory[neg_image], memory], dim=1),
             "ids": torch.stack([ids, ids, ids[neg_text]], dim=1),
             "mask": torch.stack([mask, mask, mask[neg_text]], dim=1),
-            "labels": torch.tensor([1, 0, 0], device=ids.device).expand(len(ids), -1),
+            "labels": torch.tensor([1, 0, 0], device=ids.device).expand(ids.shape[0], -1),
         }
 
 

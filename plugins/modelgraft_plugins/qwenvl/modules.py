@@ -164,7 +164,7 @@ class Pool(nn.Module):
         """float[batch tokens width] to float[batch queries out]. Raises InputError for vectors that are of no square."""
         places = placed(self.pos_embed, _side(x.shape[1], "qwenvl/adapter"))
         values = self.ln_kv(self.kv_proj(x))
-        queries = (self.ln_q(self.query) + self.pos_embed).expand(len(x), -1, -1)
+        queries = (self.ln_q(self.query) + self.pos_embed).expand(x.shape[0], -1, -1)
         return self._looked(queries, values + places, values)
 
     def _looked(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -126,4 +126,4 @@ class Abstractor(nn.Module):
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """Read the memory layer by layer."""
         read = self.encoder(queries, memory)
-        return torch.cat([self.visual_fc(read), self.vit_eos.expand(len(queries), -1, -1)], 1)
+        return torch.cat([self.visual_fc(read), self.vit_eos.expand(queries.shape[0], -1, -1)], 1)

@@ -80,7 +80,7 @@ class VisualPrompt(nn.Module):
         """Let the queries read; what becomes of the others is left out."""
         seen = self.clip_proj_norm(self.clip_proj(x))
         queries = self.visual_query.weight
-        tokens = torch.cat([queries.expand(len(x), -1, -1), seen], 1)
+        tokens = torch.cat([queries.expand(x.shape[0], -1, -1), seen], 1)
         for block in self.visual_blocks:
             tokens = block(tokens)
         found: Tensor = self.visual_proj_norm(self.visual_proj(tokens[:, : len(queries)]))

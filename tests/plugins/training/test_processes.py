@@ -22,6 +22,7 @@ from modelgraft_plugins.training.chosen import chosen_stages, stage_run
 from modelgraft_plugins.training.evaluating import evaluation
 from modelgraft_plugins.training.processes import Processes
 from modelgraft_plugins.training.watching import read_table
+from support.forking import forks
 from support.learners import write_graph
 
 CHANGE = (
@@ -31,6 +32,9 @@ CHANGE = (
 )
 
 
+COMMAND = "import sys; from modelgraft.cli import main; sys.exit(main())"
+
+
 def launched(graph: Path, out: Path, *more: str) -> list[subprocess.CompletedProcess[str]]:
     """Two processes that accelerate joins, as its launcher starts them: by variables of the environment."""
     with socket.socket() as found:
@@ -38,25 +42,12 @@ def launched(graph: Path, out: Path, *more: str) -> list[subprocess.CompletedPro
         port = found.getsockname()[1]
     usual = {**os.environ, "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     usual["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the name of this machine means to it
-    words = [sys.executable, "-m", "modelgraft", "train", str(graph), "--out", str(out), "--device", "cpu", *more]
-    begun = [
-        subprocess.Popen(
-            words,
-            env={**usual, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    ended = []
-    for process in begun:
-        out_text, err_text = process.communicate(timeout=300)
-        ended.append(subprocess.CompletedProcess(words, process.returncode, out_text, err_text))
-    return ended
+    words = [sys.executable, "-c", COMMAND, "train", str(graph), "--out", str(out), "--device", "cpu", *more]
+    each = [{**usual, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"} for rank in range(2)]
+    return forks("accelerate", "torch.distributed", "modelgraft_plugins.training.stage").together([(words, one) for one in each])
 
 
-@pytest.mark.slow  # starts python four times
+@pytest.mark.slow  # processes of their own
 def test_two_processes_end_where_one_does(tmp_path: Path):
     """With features, evaluations and metrics, accumulated batches of odd sizes, a record that is left out, a stop behind the tenth step."""
     graph = write_graph(tmp_path, CHANGE)
