@@ -88,7 +88,7 @@ def _fill(packed: Any, scales: Any, matrix: Any, *, bits: int, size: int) -> Non
     middle, step = 1 << (bits - 1), max(1, AT_ONCE // max(matrix.shape[0], 1))
     for start in range(0, len(packed), step):
         some = slice(start, start + step)
-        numbers = _turned(matrix[:, some]).view(*scales[some].shape, size)
+        numbers = turned(matrix[:, some]).view(*scales[some].shape, size)
         low, high = numbers.amin(-1), numbers.amax(-1)
         largest = torch.where(high.abs() > low.abs(), high, low)
         scale = torch.from_numpy(scales[some]).copy_(largest / -middle)
@@ -128,15 +128,15 @@ def is_of(blocks: PublishedBlocks, matrix: torch.Tensor) -> bool:
     return True
 
 
-def _turned(columns: Any) -> torch.Tensor:
-    """A few columns, [in some] of numpy or torch, as float32[some in], column after column."""
+def turned(columns: Any) -> torch.Tensor:
+    """A few columns, [in some] of numpy or torch, as float32[some in], column after column; of torch perhaps where they lay."""
     import numpy
     import torch
 
     if isinstance(columns, numpy.ndarray):
         return torch.from_numpy(numpy.array(columns.T, numpy.float32, order="C"))  # a copy: torch warns of what is mapped to be read
-    turned: torch.Tensor = columns.detach().T.float().contiguous()
-    return turned
+    found: torch.Tensor = columns.detach().T.float().contiguous()
+    return found
 
 
 def _kernel(bits: int) -> Callable[..., None]:

@@ -18,8 +18,8 @@ from typing import Any
 
 from modelgraft.plugin import begin_to_send, let_go, seals
 from modelgraft_plugins.light_ir import ir
+from modelgraft_plugins.onnx import by_columns
 from modelgraft_plugins.onnx.blocks import ACCURACY, Blocks, in_blocks, side_by_side
-from modelgraft_plugins.onnx.constants import LYING
 from modelgraft_plugins.onnx.giving_back import GIVEN_BACK, READ, GivingBack
 from modelgraft_plugins.onnx.kept_blocks import Kept, kept_of
 from modelgraft_plugins.onnx.telling import telling_layers
@@ -199,8 +199,8 @@ def _blocks_of(weight: Value, bits: int, size: int, some: slice) -> Mapping[str,
 
     Made of tensors of the checkpoint as they lie there, where the matrix is only a turned view of them: no copy of it is made.
     """
-    lying, found, start = [tensor.T for tensor in weight.meta.get(LYING, ())] or [weight.const_value.numpy()], list[Blocks](), 0
-    for part in lying:
+    found, start = list[Blocks](), 0
+    for part in by_columns.parts(weight):
         within = part[:, max(some.start - start, 0) : max(some.stop - start, 0)]
         start += part.shape[1]
         if within.shape[1]:
@@ -257,34 +257,14 @@ def _in_eight(graph: Graph, node: Node, read: dict[int, tuple[Value, ...]], *, m
         made.append(found)
         read[id(x)] = tuple(found.outputs)
     numbers, scale, zero = read[id(x)]
-    whole = _lazy(graph, f"{weight.name}.8", ir.DataType.INT8, (rows, columns), lambda: _whole(weight, most))
-    own = _lazy(graph, f"{weight.name}.8.scales", ir.DataType.FLOAT, (columns,), lambda: _scales(weight.const_value.numpy(), most))
+    whole = _lazy(graph, f"{weight.name}.8", ir.DataType.INT8, (rows, columns), partial(by_columns.numbers, weight, most))
+    own = _lazy(graph, f"{weight.name}.8.scales", ir.DataType.FLOAT, (columns,), partial(by_columns.scales, weight, most))
     none = _lazy(graph, f"{weight.name}.8.zeros", ir.DataType.INT8, (columns,), lambda: _zeros(columns))
     product = ir.node("MatMulInteger", [numbers, whole, zero, none], name=f"{node.name}.whole")
     cast = ir.node("Cast", [product.outputs[0]], attributes={"to": ir.DataType.FLOAT}, name=f"{node.name}.cast")
     both = ir.node("Mul", [scale, own], name=f"{node.name}.scales")
     scaled = ir.node("Mul", [cast.outputs[0], both.outputs[0]], name=node.name)
     put(graph, node, [*made, product, cast, both, scaled])
-
-
-def _whole(weight: Value, most: int) -> Array:
-    import numpy
-
-    matrix = weight.const_value.numpy()
-    found, step = numpy.empty(matrix.shape, numpy.int8), max(1, (1 << 22) // max(matrix.shape[1], 1))
-    scales = _scales(matrix, most)
-    for start in range(0, len(matrix), step):
-        rows = slice(start, start + step)
-        numpy.clip(numpy.rint(matrix[rows] / scales), -most, most, out=found[rows], casting="unsafe")
-    return found
-
-
-def _scales(matrix: Array, most: int) -> Array:
-    """Of each column, float32[columns]: the number of largest magnitude becomes the largest whole one; a column of zeros stays one."""
-    import numpy
-
-    tops = numpy.maximum(matrix.max(axis=0), -matrix.min(axis=0)).astype(numpy.float32) / numpy.float32(most)
-    return numpy.where(tops < numpy.finfo(numpy.float32).tiny, numpy.float32(1.0), tops).astype(numpy.float32)
 
 
 def _zeros(columns: int) -> Array:
