@@ -21,10 +21,10 @@ compiles = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 SMALL_EYE = {
-    "family": "clip", "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 12,
+    "family": "clip", "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 3, "image_size": 12,
     "patch_size": 4,
 }  # fmt: skip
-SMALL_RESAMPLER = {"hidden_size": 12, "depth": 2, "num_heads": 3, "head_dim": 5, "num_latents": 4}
+SMALL_RESAMPLER = {"hidden_size": 12, "depth": 1, "num_heads": 3, "head_dim": 5, "num_latents": 4}
 
 
 def projector() -> mg.Graph:
@@ -189,7 +189,7 @@ def test_functions_run_as_on_torch():
 def test_a_plan_tells_how_far_it_was(model, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """The figure of the last load, of weights that have a name."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    model(tmp_path / "vit")
+    model(tmp_path / "vit", layers=1)
     options = ["plan", "vit", "--set", f"checkpoint={tmp_path / 'vit'}", "--backend", "compile"]
     assert main(options) == 0
     assert "from torch" not in capsys.readouterr().out
