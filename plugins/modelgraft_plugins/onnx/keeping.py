@@ -9,7 +9,7 @@ from modelgraft.plugin import Keeper, KeptItem, clear_leftovers, complaint_of_no
 from modelgraft_plugins.onnx import store
 
 # What was measured of a processor, by how the names of its files begin, and those of their locks.
-MEASURED = {"measured": "which blocks are fastest on a processor", "one-row": "how one row is read fastest on a processor"}
+MEASURED = {"measured": "which blocks are fastest on a processor", "one-row": "how a decoder reads its matrices fastest on a processor"}
 
 
 class Exports(Keeper):

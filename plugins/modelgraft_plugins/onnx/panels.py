@@ -50,13 +50,26 @@ def in_panels(path: Path, width: int) -> tuple[bytes, dict[str, Matrix]] | None:
     except ImportError:
         return None
     model = ir.load(path)
-    if not any(value.shape is not None and tuple(map(str, value.shape[:2])) == TOKENS for value in model.graph.inputs):
+    if not _is_of_tokens(model.graph):
         return None
     numbers = _numbers(model.graph)
     matrices = lay_out(model.graph, width)
     if not matrices or _numbers(model.graph) > MOST_LEFT * numbers:
         return None
     return ir.serde.serialize_model(model).SerializeToString(), matrices
+
+
+def reads_tokens(path: Path) -> bool:
+    """Whether a graph that is written is a decoder's, as its inputs tell; False where it cannot be read here."""
+    try:
+        from modelgraft_plugins.light_ir import ir  # as above
+    except ImportError:
+        return False
+    return _is_of_tokens(ir.load(path).graph)
+
+
+def _is_of_tokens(graph: Graph) -> bool:
+    return any(value.shape is not None and tuple(map(str, value.shape[:2])) == TOKENS for value in graph.inputs)
 
 
 def _numbers(graph: Graph) -> int:

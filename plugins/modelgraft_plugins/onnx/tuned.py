@@ -16,6 +16,7 @@ from modelgraft.plugin import ModelgraftError, current_listener, folder_aside, g
 from modelgraft_plugins.onnx import memory, one_row, store
 from modelgraft_plugins.onnx.begun import Begun, proof, started, tuned_folder
 from modelgraft_plugins.onnx.leaving import leaves_tuning
+from modelgraft_plugins.onnx.panels import reads_tokens
 from modelgraft_plugins.onnx.sessions import open_session
 from modelgraft_plugins.onnx.tuning import is_in_blocks, tune
 
@@ -134,8 +135,11 @@ def _is_large(folder: Path, graph: str) -> bool:
 
 
 def _panels(folder: Path, graph: str) -> int:
-    """How many columns the panels of a large graph of float32 have here; 0 where packed matrices are as fast."""
-    if not _is_large(folder, graph) or store.manifest_in(folder).get("precision") != "float32":
+    """How many columns the panels of a large decoder of float32 have here; 0 where packed matrices are as fast, and for all else.
+
+    That is measured where a decoder asks for it first.
+    """
+    if not _is_large(folder, graph) or store.manifest_in(folder).get("precision") != "float32" or not reads_tokens(folder / graph):
         return 0
     one_row.prepare()
     return one_row.panels()

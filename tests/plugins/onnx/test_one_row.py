@@ -65,17 +65,27 @@ def test_both_run_here():
 
 
 @pytest.mark.parametrize(
-    ("size", "precision", "panels", "wanted"), [(10, "float32", 8, 8), (9, "float32", 8, 0), (10, "w8", 8, 0), (10, "float32", 0, 0)]
+    ("size", "precision", "tokens", "panels", "wanted"),
+    [
+        (10, "float32", True, 8, 8),
+        (9, "float32", True, 8, 0),
+        (10, "w8", True, 8, 0),
+        (10, "float32", False, 8, 0),
+        (10, "float32", True, 0, 0),
+    ],
 )
-def test_a_graph_is_laid_in_panels_where_that_pays(tmp_path, monkeypatch, size, precision, panels, wanted):
-    """A large one of float32: others lie in caches, or are read in 8 bits."""
+def test_a_graph_is_laid_in_panels_where_that_pays(tmp_path, monkeypatch, size, precision, tokens, panels, wanted):
+    """A large decoder of float32: others lie in caches, or are read in 8 bits, or in many rows; for these nothing is measured."""
+    asked = list[bool]()
     monkeypatch.setattr(tuned, "WORTH_BYTES", 10)
-    monkeypatch.setattr(one_row, "prepare", lambda: None)
+    monkeypatch.setattr(tuned, "reads_tokens", lambda _: tokens)
+    monkeypatch.setattr(one_row, "prepare", lambda: asked.append(True))
     monkeypatch.setattr(one_row, "panels", lambda: panels)
     monkeypatch.setattr(store, "manifest_in", lambda _: {"precision": precision})
     (tmp_path / "model.onnx").write_bytes(b"0" * size)
     monkeypatch.setattr(tuned, "files_of", lambda *_: ("model.onnx",))
     assert tuned._panels(tmp_path, "model.onnx") == wanted
+    assert bool(asked) is (tokens and size == 10 and precision == "float32")
 
 
 def test_what_was_measured_is_listed_among_kept_exports(monkeypatch):
@@ -83,7 +93,7 @@ def test_what_was_measured_is_listed_among_kept_exports(monkeypatch):
     monkeypatch.setattr(one_row, "seconds", lambda _: {"packed": 2.0, "panels": 1.0})
     one_row.prepare()
     (found,) = Exports().items()
-    assert (found.path, found.about) == (one_row.file(), "how one row is read fastest on a processor")
+    assert (found.path, found.about) == (one_row.file(), "how a decoder reads its matrices fastest on a processor")
 
 
 @pytest.mark.slow

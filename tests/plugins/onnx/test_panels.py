@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modelgraft_plugins.onnx import panels, tuning
-from modelgraft_plugins.onnx.panels import fill, in_panels, pieces
+from modelgraft_plugins.onnx.panels import fill, in_panels, pieces, reads_tokens
 from modelgraft_plugins.onnx.runtime import open_on_host, options_of
 from modelgraft_plugins.onnx.tuning import panel_width, tune, write_forms
 
@@ -139,6 +139,9 @@ def test_what_reads_no_tokens_stays(axes, tmp_path):
     """An encoder has many rows, which packed matrices are made for."""
     fed(tmp_path / "model.onnx", axes=axes)
     assert in_panels(tmp_path / "model.onnx", 8) is None
+    assert not reads_tokens(tmp_path / "model.onnx")
+    fed(tmp_path / "decoder.onnx")
+    assert reads_tokens(tmp_path / "decoder.onnx")
 
 
 @pytest.mark.parametrize(("rows", "columns", "width"), [(3, 8, 4), (5, 7, 4), (2, 3, 8), (700, 3000, 16)])
