@@ -173,7 +173,7 @@ def ran(project: Path, monkeypatch: pytest.MonkeyPatch, *words: str, whole: str 
 
 @pytest.mark.slow  # it runs other tests
 @pytest.mark.parametrize(("words", "count"), [
-    ((), FIT + 1), (("-n", "2"), FIT + 1), (("--quick",), round(QUICK / SHORT)), (("test_table.py",), 302), (("-k", "numbers"), 300),
+    ((), FIT + 1), (("-n", "2"), FIT + 1), (("--quick",), int(QUICK / SHORT)), (("test_table.py",), 302), (("-k", "numbers"), 300),
     (("-m", "slow"), 1),
 ])  # fmt: skip
 def test_a_run_takes_its_sample_and_what_is_named_runs_whole(project, monkeypatch, words, count):

@@ -356,7 +356,7 @@ def test_a_source_that_is_not_there_is_told_once(tmp_path):
     found = told(joined(nodes, inputs="{image: image}", outputs="{y: end.pooled}"), registry=registry)
     assert found.splitlines() == [
         "graph.yaml:5  source-not-found  there is no preset 'siglp'; there are: siglip",
-        "    Did you mean 'siglip'?",
+        "    Did you mean 'preset:siglip'?",
     ]
 
 

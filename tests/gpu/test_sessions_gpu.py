@@ -18,7 +18,7 @@ from modelgraft_plugins.onnx.sessions import open_session
 from support.ordering import CapturingSession, HostOrder
 from support.toy_decoder import LAYOUT, oracle, weights, write_graph
 
-HALF = replace(LAYOUT, dtype=torch.float16)
+HALF = replace(LAYOUT, dtype="float16")
 TABLE = weights()["table"].half().float()
 # Nothing that was exported may run on the host: such a node is an error.
 STRICT = {"session.disable_cpu_ep_fallback": "1"}

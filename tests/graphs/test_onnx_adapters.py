@@ -38,7 +38,7 @@ outputs: {text: llm.text, logits: llm.logits}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A LLaMA, a graph with LoRA, and a cache of their own; exports are not tuned, which takes a process each."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target: "not in this test")
+    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
     checkpoints.llama(tmp_path / "model")
     (tmp_path / "graph.yaml").write_text(GRAPH)
     return tmp_path

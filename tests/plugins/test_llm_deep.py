@@ -107,7 +107,7 @@ def test_answers_are_those_of_the_layers_of_transformers(
 ):
     """One by one, again from what was kept, and in a batch that is padded."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target: "not in this test")
+    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
     given, close = records(), 1e-5 if backend == "torch" else 2e-5
     wanted = [theirs(model, folder, given, row) for row in range(3)]
     with mg.open(folder / "deep.yaml", backend=backend) as pipeline:

@@ -204,7 +204,7 @@ def own_cache(tmp_path_factory):
     """Exports of these tests are their own, and run as they were written: tuning is tested with whole graphs, and takes a process each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target: "not in this test")
+        patch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
         yield
 
 

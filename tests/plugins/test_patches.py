@@ -367,7 +367,7 @@ def test_grids_of_the_patches_check(tmp_path: Path):
 def test_an_exported_tower_gives_torchs_numbers(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One graph for any pictures: it masks what torch gathers."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target: "not in this test")
+    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
     registry = discover()
     node = node_of(Encoder, {"family": family, **EYES[family]})
     node = replace(node, wired={name: (Ref("inputs", name),) for name in node.in_ports})

@@ -143,7 +143,7 @@ outputs: {text: words.text}
 @pytest.mark.slow
 def test_the_onnx_backend_hears_the_same(whisper, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target: "not in this test")
+    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
     folder = stating(whisper, tmp_path / "m")
     (tmp_path / "graph.yaml").write_text(GRAPH)
     with torch.no_grad():
