@@ -24,6 +24,7 @@ from support.pace import (  # noqa: F401 hooks
     pytest_terminal_summary,
     pytest_testnodedown,
 )
+from support.untuned import leave_untuned
 
 # A busy machine is no fault of what is tested: nothing is judged by the time that an example takes.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,5 +55,5 @@ def untuned_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache for the tests of a module, whose exports run as they were written: tuning takes a process each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+        leave_untuned(patch)
         yield

@@ -21,6 +21,7 @@ from support import native
 from support.checkpoints import Checkpoint
 from support.open_part import configured
 from support.pictures import gallery, picture
+from support.untuned import leave_untuned
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 NEW_TOKENS = 9
@@ -173,7 +174,7 @@ def test_a_count_is_that_of_what_is_built(name: str, tmp_path: Path):
 def test_answers_on_onnx_are_those_of_torch(theirs: tuple[str, Checkpoint], graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The eye and what joins its patches are one exported graph, which takes any pictures; the decoder counts their places."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+    leave_untuned(monkeypatch)
     expected = ask(graph, PICTURES, PROMPTS)
     found = ask(graph, PICTURES, PROMPTS, backend="onnx")
     assert found["text"] == expected["text"]

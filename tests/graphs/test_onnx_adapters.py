@@ -12,6 +12,7 @@ import modelgraft as mg
 from modelgraft.cli.tables import plan_document
 from modelgraft_plugins.onnx.keys import identity_of, key_of
 from support import checkpoints
+from support.untuned import leave_untuned
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -38,7 +39,7 @@ outputs: {text: llm.text, logits: llm.logits}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A LLaMA, a graph with LoRA, and a cache of their own; exports are not tuned, which takes a process each."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+    leave_untuned(monkeypatch)
     checkpoints.llama(tmp_path / "model")
     (tmp_path / "graph.yaml").write_text(GRAPH)
     return tmp_path

@@ -16,6 +16,7 @@ from modelgraft_plugins.llm import CausalConfig, ragged, standing
 from modelgraft_plugins.llm.template import parse
 from support.checkpoints import randomise
 from support.tokenizers import byte_level
+from support.untuned import leave_untuned
 
 NEW, DEEP, WIDTH = 9, 2, 32
 SIZES = {
@@ -107,7 +108,7 @@ def test_answers_are_those_of_the_layers_of_transformers(
 ):
     """One by one, again from what was kept, and in a batch that is padded."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+    leave_untuned(monkeypatch)
     given, close = records(), 1e-5 if backend == "torch" else 2e-5
     wanted = [theirs(model, folder, given, row) for row in range(3)]
     with mg.open(folder / "deep.yaml", backend=backend) as pipeline:

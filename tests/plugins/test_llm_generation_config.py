@@ -19,6 +19,7 @@ from modelgraft_plugins.llm import Seq2SeqConfig
 from modelgraft_plugins.llm.writing import TABLE
 from support import checkpoints
 from support.open_part import configured, open_part
+from support.untuned import leave_untuned
 
 REGISTRY = assemble({"llm": llm})
 TEXTS = ["a photo of", "Question: how many cats are there? Answer: one or two", "x"]
@@ -146,7 +147,7 @@ outputs: {text: llm.text}
 def test_the_onnx_backend_obeys_and_tells_the_same(llama, tmp_path, monkeypatch):
     """One loop serves both; what is not done is a warning of the run, with the line that names the source."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+    leave_untuned(monkeypatch)
     folder = stating(llama, tmp_path / "m", **states(llama)["all together"], guidance_scale=1.5)
     (tmp_path / "graph.yaml").write_text(GRAPH)
     with mg.open(tmp_path / "graph.yaml", backend="onnx") as pipeline:

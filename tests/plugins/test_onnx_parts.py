@@ -16,6 +16,7 @@ from modelgraft_plugins.onnx.backend import OnnxBackend
 from modelgraft_plugins.torch.backend import TorchBackend
 from support import painting, sounding
 from support.installed import registry
+from support.untuned import leave_untuned
 
 pytestmark = [
     pytest.mark.slow,  # it exports
@@ -204,7 +205,7 @@ def own_cache(tmp_path_factory):
     """Exports of these tests are their own, and run as they were written: tuning is tested with whole graphs, and takes a process each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODELGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+        leave_untuned(patch)
         yield
 
 

@@ -30,6 +30,7 @@ from modelgraft_plugins.patches.places import locate
 from modelgraft_plugins.patches.preparing import cut_up, fitted
 from support.checkpoints import randomise
 from support.pictures import gallery, on_white, picture
+from support.untuned import leave_untuned
 
 QWEN = {"min_pixels": 40, "max_pixels": 3000, "patch_size": 3, "merge_size": 2, "temporal_patch_size": 2}
 PIXTRAL = {"longest_edge": 40, "patch_size": 5, "merge_size": 1}
@@ -367,7 +368,7 @@ def test_grids_of_the_patches_check(tmp_path: Path):
 def test_an_exported_tower_gives_torchs_numbers(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One graph for any pictures: it masks what torch gathers."""
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+    leave_untuned(monkeypatch)
     registry = discover()
     node = node_of(Encoder, {"family": family, **EYES[family]})
     node = replace(node, wired={name: (Ref("inputs", name),) for name in node.in_ports})

@@ -20,6 +20,7 @@ from modelgraft_plugins.llm import Seq2SeqConfig
 from support import checkpoints
 from support.open_part import configured, open_part
 from support.tokenizers import byte_level
+from support.untuned import leave_untuned
 
 REGISTRY = assemble({"llm": llm})
 MARKS = ("<|startoftranscript|>", "<|en|>", "<|de|>", "<|fr|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>", "<|notimestamps|>")
@@ -143,7 +144,7 @@ outputs: {text: words.text}
 @pytest.mark.slow
 def test_the_onnx_backend_hears_the_same(whisper, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("modelgraft_plugins.onnx.tuned.tune", lambda source, target, **_: "not in this test")
+    leave_untuned(monkeypatch)
     folder = stating(whisper, tmp_path / "m")
     (tmp_path / "graph.yaml").write_text(GRAPH)
     with torch.no_grad():
